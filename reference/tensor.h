@@ -1,0 +1,71 @@
+// Tensor: an owning, row-major array. The whole reference computes on these; 2-D views of them are Eigen maps.
+#pragma once
+
+#include <Eigen/Core>
+#include <cstdint>
+#include <initializer_list>
+#include <numeric>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace assay::reference {
+
+using Index = std::int64_t;
+using Shape = std::vector<Index>;
+
+inline Index element_count(const Shape& shape) {
+  return std::accumulate(shape.begin(), shape.end(), Index{1}, std::multiplies<>());
+}
+
+template <class T>
+using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+template <class T>
+class Tensor {
+ public:
+  Tensor() = default;
+  explicit Tensor(Shape shape, T value = T{}) : shape_(std::move(shape)), data_(element_count(shape_), value) {}
+  Tensor(Shape shape, std::vector<T> data) : shape_(std::move(shape)), data_(std::move(data)) {
+    if (element_count(shape_) != static_cast<Index>(data_.size())) throw std::invalid_argument("Tensor: data does not fill the shape");
+  }
+
+  const Shape& shape() const { return shape_; }
+  Index dim(Index axis) const { return shape_.at(axis < 0 ? axis + shape_.size() : axis); }
+  Index rank() const { return static_cast<Index>(shape_.size()); }
+  Index size() const { return static_cast<Index>(data_.size()); }
+  bool empty() const { return data_.empty(); }
+
+  T* data() { return data_.data(); }
+  const T* data() const { return data_.data(); }
+  std::span<T> span() { return data_; }
+  std::span<const T> span() const { return data_; }
+  T& operator[](Index i) { return data_[i]; }
+  const T& operator[](Index i) const { return data_[i]; }
+
+  // Elements by index: t(b, s, h). As many indices as axes.
+  template <class... I>
+  T& operator()(I... index) { return data_[offset(index...)]; }
+  template <class... I>
+  const T& operator()(I... index) const { return data_[offset(index...)]; }
+
+  // The tensor seen as [rows, size / rows], row-major.
+  Eigen::Map<Matrix<T>> matrix(Index rows) { return {data(), rows, rows == 0 ? 0 : size() / rows}; }
+  Eigen::Map<const Matrix<T>> matrix(Index rows) const { return {data(), rows, rows == 0 ? 0 : size() / rows}; }
+
+  Tensor reshaped(Shape shape) const& { return Tensor(std::move(shape), data_); }
+  Tensor reshaped(Shape shape) && { return Tensor(std::move(shape), std::move(data_)); }
+
+ private:
+  template <class... I>
+  Index offset(I... index) const {
+    Index flat = 0, axis = 0;
+    ((flat = flat * shape_[axis++] + static_cast<Index>(index)), ...);
+    return flat;
+  }
+  Shape shape_;
+  std::vector<T> data_;
+};
+
+}  // namespace assay::reference
