@@ -62,9 +62,10 @@ void validate_mamba(const NemotronV3Config& c) {
 
 void validate_moe(const NemotronV3Config& c) {
   if (c.n_routed_experts < 1)
-    fail("n_routed_experts = ", c.n_routed_experts, " but layers_block_type has a moe block; want 1 or more experts, or no ",
-         "moe block");
-  if (c.n_shared_experts != 1) fail("n_shared_experts = ", c.n_shared_experts, "; want 1, the only number upstream builds");
+    fail("n_routed_experts = ", c.n_routed_experts,
+         " but layers_block_type has a moe block; want 1 or more experts, or no ", "moe block");
+  if (c.n_shared_experts != 1)
+    fail("n_shared_experts = ", c.n_shared_experts, "; want 1, the only number upstream builds");
   require_positive("moe_intermediate_size", c.moe_intermediate_size);
   require_positive("moe_shared_expert_intermediate_size", c.moe_shared_expert_intermediate_size);
   if (c.moe_latent_size < 0) fail("moe_latent_size = ", c.moe_latent_size, "; want 1 or more, or 0 for none");
@@ -74,32 +75,42 @@ void validate_moe(const NemotronV3Config& c) {
   if (c.n_group > 1 && c.experts_per_group() < 2)
     fail("n_group = ", c.n_group, " leaves ", c.experts_per_group(), " of n_routed_experts = ", c.n_routed_experts,
          " in a group; want 2 or more, a group's score is the sum of its best two");
-  if (c.topk_group > c.n_group) fail("topk_group = ", c.topk_group, " above n_group = ", c.n_group, "; want at most n_group");
+  if (c.topk_group > c.n_group)
+    fail("topk_group = ", c.topk_group, " above n_group = ", c.n_group, "; want at most n_group");
   require_positive("num_experts_per_tok", c.num_experts_per_tok);
   if (c.num_experts_per_tok > c.experts_per_group() * c.topk_group)
     fail("num_experts_per_tok = ", c.num_experts_per_tok, " above the ", c.experts_per_group() * c.topk_group,
          " experts of topk_group = ", c.topk_group, " groups; want at most that many");
-  if (!std::isfinite(c.routed_scaling_factor)) fail("routed_scaling_factor = ", c.routed_scaling_factor, "; want a finite number");
+  if (!std::isfinite(c.routed_scaling_factor))
+    fail("routed_scaling_factor = ", c.routed_scaling_factor, "; want a finite number");
 }
 
 }  // namespace
 
 std::string_view name(BlockType type) {
   switch (type) {
-    case BlockType::mamba: return "mamba";
-    case BlockType::attention: return "attention";
-    case BlockType::mlp: return "mlp";
-    case BlockType::moe: return "moe";
+    case BlockType::mamba:
+      return "mamba";
+    case BlockType::attention:
+      return "attention";
+    case BlockType::mlp:
+      return "mlp";
+    case BlockType::moe:
+      return "moe";
   }
   fail("BlockType ", static_cast<int>(type), "; want mamba, attention, mlp or moe");
 }
 
 char pattern_symbol(BlockType type) {
   switch (type) {
-    case BlockType::mamba: return 'M';
-    case BlockType::attention: return '*';
-    case BlockType::mlp: return '-';
-    case BlockType::moe: return 'E';
+    case BlockType::mamba:
+      return 'M';
+    case BlockType::attention:
+      return '*';
+    case BlockType::mlp:
+      return '-';
+    case BlockType::moe:
+      return 'E';
   }
   fail("BlockType ", static_cast<int>(type), "; want mamba, attention, mlp or moe");
 }
@@ -108,13 +119,21 @@ std::vector<BlockType> parse_pattern(std::string_view pattern) {
   std::vector<BlockType> types;
   for (std::size_t i = 0; i < pattern.size(); ++i) {
     switch (pattern[i]) {
-      case 'M': types.push_back(BlockType::mamba); break;
-      case '*': types.push_back(BlockType::attention); break;
-      case '-': types.push_back(BlockType::mlp); break;
-      case 'E': types.push_back(BlockType::moe); break;
+      case 'M':
+        types.push_back(BlockType::mamba);
+        break;
+      case '*':
+        types.push_back(BlockType::attention);
+        break;
+      case '-':
+        types.push_back(BlockType::mlp);
+        break;
+      case 'E':
+        types.push_back(BlockType::moe);
+        break;
       default:
-        throw std::invalid_argument("pattern \"" + std::string(pattern) + "\": character " + std::to_string(i) + " is '" +
-                                    pattern[i] + "'; want M, *, - or E");
+        throw std::invalid_argument("pattern \"" + std::string(pattern) + "\": character " + std::to_string(i) +
+                                    " is '" + pattern[i] + "'; want M, *, - or E");
     }
   }
   return types;
@@ -128,9 +147,12 @@ std::string to_pattern(const std::vector<BlockType>& types) {
 
 std::string_view name(ModelDtype dtype) {
   switch (dtype) {
-    case ModelDtype::float32: return "float32";
-    case ModelDtype::bfloat16: return "bfloat16";
-    case ModelDtype::float64: return "float64";
+    case ModelDtype::float32:
+      return "float32";
+    case ModelDtype::bfloat16:
+      return "bfloat16";
+    case ModelDtype::float64:
+      return "float64";
   }
   fail("ModelDtype ", static_cast<int>(dtype), "; want float32, bfloat16 or float64");
 }
@@ -155,8 +177,8 @@ void NemotronV3Config::validate() const {
   if (tie_word_embeddings) fail("tie_word_embeddings = true; want false, the head of this model is never tied");
   if (num_nextn_predict_layers < 0) fail("num_nextn_predict_layers = ", num_nextn_predict_layers, "; want 0 or more");
   if (num_nextn_predict_layers > 0 && mtp_layers_block_type.empty())
-    fail("num_nextn_predict_layers = ", num_nextn_predict_layers, " but mtp_layers_block_type is empty; want the pattern of ",
-         "one depth, or 0 depths");
+    fail("num_nextn_predict_layers = ", num_nextn_predict_layers,
+         " but mtp_layers_block_type is empty; want the pattern of ", "one depth, or 0 depths");
   if (!(mtp_loss_scaling_factor >= 0) || std::isinf(mtp_loss_scaling_factor))
     fail("mtp_loss_scaling_factor = ", mtp_loss_scaling_factor, "; want a finite number of 0 or more");
   if ((has(BlockType::mlp) || has(BlockType::moe)) && mlp_hidden_act != "relu2")

@@ -1,5 +1,5 @@
-// NemotronV3Config: the fields of a Hugging Face config.json that decide the model, in upstream's spelling, and the sizes
-// derived from them. Reading JSON is the harness's business; the reference takes this struct.
+// NemotronV3Config: the fields of a Hugging Face config.json that decide the model, in upstream's spelling, and the
+// sizes derived from them. Reading JSON is the harness's business; the reference takes this struct.
 #pragma once
 
 #include <cstdint>
@@ -102,9 +102,11 @@ struct NemotronV3Config {
   Index mtp_sublayers() const { return mtp_physical_depths() * static_cast<Index>(mtp_layers_block_type.size()); }
   bool has_time_step_limit() const;  // false for (0, infinity), which clamps nothing
 
-  // Throws std::invalid_argument naming the field, its value and what to do about it, for the first contradiction found.
+  // Throws std::invalid_argument naming the field, its value and what to do about it, for the first contradiction.
   // Fields of block types that the model does not have are not looked at.
   void validate() const;
+
+  bool operator==(const NemotronV3Config&) const = default;
 };
 
 }  // namespace assay::reference
