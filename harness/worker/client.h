@@ -69,9 +69,9 @@ struct FenceViolation {
   enum class Where { before, after, gap };
   std::string tensor;  // "workspace" for the workspace
   Where where = Where::after;
-  std::int64_t offset = 0;  // first changed byte, in bytes: from the tensor's first byte (before: negative; gap), or from
-                            // its end (after: 0 = the very next byte)
-  std::int64_t bytes = 0;   // changed bytes there
+  std::int64_t offset = 0;  // first changed byte, in bytes: from the tensor's first byte (before: negative; gap), or
+                            // from its end (after: 0 = the very next byte)
+  std::int64_t bytes = 0;  // changed bytes there
 };
 std::string to_string(const FenceViolation& violation);  // "output.y: 4 bytes changed, the first 0 bytes past its end"
 
@@ -85,9 +85,9 @@ struct ChangedInput {
 // Elements of an `out` tensor (or of a tap that was filled in part) that the run did not write.
 //
 // Each output is poisoned before the run: floating elements with a signalling NaN, which IEEE arithmetic never returns
-// (it quiets them), integers with 0xA5.. (second pattern: 0x5A..). If any element still holds its poison afterwards, the
-// worker runs the call again with the other pattern; only elements that hold the poison both times are unwritten. So a
-// value that happens to equal one pattern is never reported.
+// (it quiets them), integers with 0xA5.. (second pattern: 0x5A..). If any element still holds its poison afterwards,
+// the worker runs the call again with the other pattern; only elements that hold the poison both times are unwritten.
+// So a value that happens to equal one pattern is never reported.
 struct Unwritten {
   std::string tensor;
   std::int64_t first = 0;
@@ -123,9 +123,9 @@ struct NoDevice : std::runtime_error {
 
 class Worker {
  public:
-  // Starts the process and loads the candidate. Throws NoDevice, or std::runtime_error that names the file, what is wrong
-  // with it and what to do: missing worker, missing file, not a shared library, missing symbol, null table or function,
-  // other ABI version, struct too small, dies or hangs while loading.
+  // Starts the process and loads the candidate. Throws NoDevice, or std::runtime_error that names the file, what is
+  // wrong with it and what to do: missing worker, missing file, not a shared library, missing symbol, null table or
+  // function, other ABI version, struct too small, dies or hangs while loading.
   explicit Worker(WorkerOptions options);
   ~Worker();  // ends the process
   Worker(Worker&&) noexcept;
