@@ -87,6 +87,8 @@ typedef enum assay_accumulate {
   ASSAY_ACCUMULATE_FP32_TENSOR_CORE = 1, /* float32 inside tensor cores, which truncate */
   ASSAY_ACCUMULATE_FP64 = 2
 } assay_accumulate;
+/* Elementary functions by their accurate versions (expf, rsqrtf: a few ulp) or by the fast intrinsics (__expf, ...). */
+typedef enum assay_functions { ASSAY_FUNCTIONS_ACCURATE = 0, ASSAY_FUNCTIONS_FAST = 1 } assay_functions;
 typedef enum assay_softplus { ASSAY_SOFTPLUS_LOG1P = 0, ASSAY_SOFTPLUS_NAIVE = 1 } assay_softplus;
 
 typedef struct assay_contract {
@@ -96,6 +98,7 @@ typedef struct assay_contract {
   int32_t deterministic;     /* 1: the same call gives the same bits every time */
   int32_t flush_denormals;   /* 1: denormal operands or results may become zero */
   int32_t softplus;          /* assay_softplus: ln(1 + e^x) by log1p, or as written */
+  int32_t functions;         /* assay_functions */
   int32_t workspace_zeroed;  /* 1: the workspace must be zero on entry; 0: it may hold anything */
 } assay_contract;
 
