@@ -23,20 +23,7 @@ elseif(ASSAY_SANITIZER)
   message(FATAL_ERROR "ASSAY_SANITIZER = ${ASSAY_SANITIZER}; want address, thread, memory or nothing")
 endif()
 
-# ---- the CUDA toolkit: its headers for the executor, nvcc for the cuda preset
-set(ASSAY_CUDA_HOME "" CACHE PATH "CUDA toolkit (folder with include/); empty: found on PATH, in the usual place or in build/cuda")
-if(NOT ASSAY_CUDA_HOME)
-  find_program(assay_nvcc nvcc PATHS "${PROJECT_SOURCE_DIR}/build/cuda/bin" /usr/local/cuda/bin)
-  find_path(assay_cuda_include cuda_runtime.h PATHS "${PROJECT_SOURCE_DIR}/build/cuda/include" /usr/local/cuda/include NO_DEFAULT_PATH)
-else()
-  find_program(assay_nvcc nvcc PATHS "${ASSAY_CUDA_HOME}/bin" NO_DEFAULT_PATH)
-  find_path(assay_cuda_include cuda_runtime.h PATHS "${ASSAY_CUDA_HOME}/include" NO_DEFAULT_PATH)
-endif()
-if(NOT assay_cuda_include)
-  message(FATAL_ERROR "No CUDA headers found. Run tools/setup.sh once: it fetches them into build/cuda, without root.")
-endif()
-add_library(assay_cuda_headers INTERFACE)
-target_include_directories(assay_cuda_headers SYSTEM INTERFACE "${assay_cuda_include}")
+include(AssayCuda)   # assay_cuda_headers, assay_cuda_library()
 
 # ---- tests
 if(ASSAY_BUILD_TESTS AND NOT ASSAY_SANITIZER)
