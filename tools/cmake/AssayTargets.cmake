@@ -55,3 +55,23 @@ function(assay_simt_sources var)
   endforeach()
   set(${var} "${result}" PARENT_SCOPE)
 endfunction()
+
+# assay_check_headers(NAME FOLDER PATTERNS *.h ... LIBS t ...): a target that compiles each header of a folder alone,
+# with what LIBS let it see, and the test headers.NAME that builds the target.
+function(assay_check_headers name folder)
+  cmake_parse_arguments(arg "" "" "PATTERNS;LIBS" ${ARGN})
+  list(TRANSFORM arg_PATTERNS PREPEND "${folder}/")
+  file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE "${PROJECT_SOURCE_DIR}" ${arg_PATTERNS})
+  set(units)
+  foreach(header IN LISTS headers)
+    set(unit "${PROJECT_BINARY_DIR}/headers/${header}.cc")
+    file(CONFIGURE OUTPUT "${unit}" CONTENT "#include \"${header}\"\n#include \"${header}\"  // twice is once\n")
+    list(APPEND units "${unit}")
+  endforeach()
+  add_library(headers_${name} OBJECT EXCLUDE_FROM_ALL ${units})
+  target_compile_options(headers_${name} PRIVATE -O0)
+  target_link_libraries(headers_${name} PRIVATE assay_options ${arg_LIBS})
+  add_test(NAME headers.${name} COMMAND "${CMAKE_COMMAND}" --build "${PROJECT_BINARY_DIR}" --target headers_${name})
+  # Two builds of one folder at a time would step on each other.
+  set_tests_properties(headers.${name} PROPERTIES LABELS cpu TIMEOUT 900 RESOURCE_LOCK build_folder)
+endfunction()

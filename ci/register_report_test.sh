@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# The register report fails on a spill, on local memory and on a report without kernels, and passes without them.
+set -euo pipefail
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+wrong=0
+
+# report STACK SPILLS: what ptxas writes for one kernel.
+report() {
+  cat <<END
+ptxas info    : Compiling entry function '_Z1kPf' for 'sm_80'
+ptxas info    : Function properties for _Z1kPf
+    $1 bytes stack frame, $2 bytes spill stores, $2 bytes spill loads
+ptxas info    : Used 40 registers, used 1 barriers, 256 bytes smem, 360 bytes cmem[0]
+END
+}
+# expect STATUS TEXT: the report on standard input makes the tool end with STATUS and print TEXT.
+expect() {
+  local got=0 said
+  cat >"$folder/report.txt"
+  said=$("$here/register_report.py" "$folder/report.txt" 2>&1) || got=$?
+  if ((got != $1)) || [[ $said != *"$2"* ]]; then
+    printf 'exit code %d and:\n%s\nwant %d and "%s"\n' "$got" "$said" "$1" "$2"
+    wrong=1
+  fi
+}
+
+expect 0 '1 kernels, 1 architectures, 0 with spills' < <(report 0 0)
+# 40 registers a thread are 1,280 a warp: 12 warps in each quarter of the register file.
+expect 0 '40    256      0  48/64' < <(report 0 0)
+expect 1 'SPILL k on sm_80: 8 bytes spilled, 8 bytes of stack' < <(report 8 4)
+expect 1 'SPILL k on sm_80: 0 bytes spilled, 16 bytes of stack' < <(report 16 0)
+expect 1 'no kernel' <<<""
+exit "$wrong"
