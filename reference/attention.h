@@ -1,0 +1,52 @@
+// Attention with grouped query heads and no positional encoding (spec 2.8): the product alone, on queries, keys, values.
+//
+//   S_ij = tau q_i.k_j + mask      P_ij = exp(S_ij - max_j S_ij)      o_i = sum_j P_ij v_j / sum_j P_ij
+//
+// tau = head_dim^(-1/2); query head h reads key/value head h / (Hq / Hkv). A query that sees no key gives o = 0 and no
+// gradient. Matched policy: S and its softmax in float32, P rounded before the product with v, o rounded once; backward
+// P and S_bar rounded before their products.
+//
+// Computed in blocks of queries against all keys they may see, so memory beyond inputs and outputs is a block's scores.
+#pragma once
+
+#include "reference/attention_mask.h"
+#include "reference/gemm.h"
+#include "reference/numerics.h"
+#include "reference/tensor.h"
+
+namespace assay::reference {
+
+// Where head h of batch row b keeps its tokens: a matrix [tokens, head_dim].
+enum class HeadLayout {
+  tokens_first,  // [B, S, heads, head_dim]: as the projections write them
+  heads_first,   // [B, heads, S, head_dim]: as a cache holds them
+};
+
+template <class T>
+struct AttentionOutput {
+  Tensor<T> o;            // [B, queries, Hq, head_dim]
+  Tensor<T> log_sum_exp;  // [B, Hq, queries], -inf where no key is seen
+};
+
+template <class T>
+struct AttentionGradients {
+  Tensor<T> q, k, v;  // shaped as q, k, v; k and v summed over the query heads that read them
+};
+
+// q [B, queries, Hq, head_dim]   k, v [B, keys, Hkv, head_dim], or [B, Hkv, keys, head_dim] if heads_first
+// Throws std::invalid_argument if shapes or mask do not fit together.
+template <class T>
+AttentionOutput<T> attention_forward(const Numerics<T>& num, const Tensor<T>& q, const Tensor<T>& k, const Tensor<T>& v,
+                                     const AttentionMask<T>& mask, HeadLayout keys = HeadLayout::tokens_first);
+
+template <class T>
+AttentionGradients<T> attention_backward(const Numerics<T>& num, const Tensor<T>& q, const Tensor<T>& k,
+                                         const Tensor<T>& v, const AttentionMask<T>& mask,
+                                         const AttentionOutput<T>& out, const Tensor<T>& d_o);
+
+// One attention from attentions of the same queries to disjoint sets of keys (context parallelism, spec 5.2):
+// lse = ln sum e^lse_b,  o = sum e^(lse_b - lse) o_b.
+template <class T>
+AttentionOutput<T> merge_attention(const Numerics<T>& num, const std::vector<AttentionOutput<T>>& parts);
+
+}  // namespace assay::reference

@@ -1,0 +1,42 @@
+#include "reference/mlp.h"
+
+#include "reference/projection.h"
+
+namespace assay::reference {
+namespace {
+
+template <class T>
+Tensor<T> activated(const Numerics<T>& num, const Tensor<T>& h) {
+  Tensor<T> a = h;
+  for (T& value : a.span()) value = num.store(relu2(value));
+  return a;
+}
+
+}  // namespace
+
+template <class T>
+Tensor<T> mlp_forward(const Numerics<T>& num, const ParameterScope<T>& p, const Tensor<T>& hidden_states, MlpSaved<T>* saved) {
+  const Index inner = p["up_proj.weight"].dim(0), width = hidden_states.dim(-1);
+  Tensor<T> h = projection_forward(num, p.scope("up_proj."), hidden_states, inner);
+  Tensor<T> out = projection_forward(num, p.scope("down_proj."), activated(num, h), width);
+  if (saved) saved->h = std::move(h);
+  return out;
+}
+
+template <class T>
+Tensor<T> mlp_backward(const Numerics<T>& num, const ParameterScope<T>& p, const Tensor<T>& hidden_states,
+                       const MlpSaved<T>& saved, const Tensor<T>& d_out, const GradientScope<T>& d_p) {
+  Tensor<T> d_h = projection_backward(num, p, "down_proj.", activated(num, saved.h), d_out, d_p);
+  for (Index i = 0; i < d_h.size(); ++i) d_h[i] = num.store(d_h[i] * relu2_derivative(saved.h[i]));
+  return projection_backward(num, p, "up_proj.", hidden_states, d_h, d_p);
+}
+
+#define ASSAY_INSTANTIATE(T)                                                                                        \
+  template Tensor<T> mlp_forward(const Numerics<T>&, const ParameterScope<T>&, const Tensor<T>&, MlpSaved<T>*);      \
+  template Tensor<T> mlp_backward(const Numerics<T>&, const ParameterScope<T>&, const Tensor<T>&, const MlpSaved<T>&, \
+                                  const Tensor<T>&, const GradientScope<T>&);
+ASSAY_INSTANTIATE(float)
+ASSAY_INSTANTIATE(double)
+#undef ASSAY_INSTANTIATE
+
+}  // namespace assay::reference
