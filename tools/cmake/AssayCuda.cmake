@@ -12,7 +12,7 @@ set(assay_oldest_cudart 13000)
 function(assay_find_toolkit var file)
   set(homes "${ASSAY_CUDA_HOME}")
   if(NOT homes)
-    set(homes "${PROJECT_SOURCE_DIR}/build/toolkit")
+    set(homes "${assay_root}/build/toolkit")
     find_program(nvcc_on_path nvcc NO_CACHE)
     if(nvcc_on_path)
       file(REAL_PATH "${nvcc_on_path}" nvcc_on_path)
@@ -61,15 +61,19 @@ set(assay_nvcc_architectures   # SASS for every GPU we name; PTX of two of them,
   -gencode=arch=compute_100a,code=sm_100a
   -gencode=arch=compute_120a,code=sm_120a)
 set(assay_nvcc_flags -std=c++20 -O3 -lineinfo --compress-mode=none ${assay_nvcc_architectures}
-  -Werror=all-warnings -Xptxas=-v,-warn-spills,-warn-lmem-usage,-Werror
-  -Xcompiler=-fPIC,-fvisibility=hidden,-march=x86-64-v3,-ffp-contract=off,-Wall,-Wextra,-Werror)
+  -Xptxas=-v,-warn-spills,-warn-lmem-usage
+  -Xcompiler=-fPIC,-fvisibility=hidden,-march=x86-64-v3,-ffp-contract=off,-Wall,-Wextra)
+if(ASSAY_WARNINGS_ARE_ERRORS)
+  list(APPEND assay_nvcc_flags -Werror=all-warnings -Xptxas=-Werror -Xcompiler=-Werror)
+endif()
 
-# assay_cuda_library(NAME SOURCES a.cu b.cc ... [LIBS t ...]): a shared library whose .cu files nvcc compiles, for
-# all architectures, and whose other sources the C++ compiler does. Links the shared CUDA runtime, so that another
-# runtime can stand in for it. What ptxas reports for each .cu is kept in <build>/ptxas/; the target NAME_registers
-# prints it as a table.
+# assay_cuda_library(NAME SOURCES a.cu b.cc ... [DEFINITIONS d ...] [LIBS t ...]): a shared library whose .cu files
+# nvcc compiles for all architectures, and whose other sources the C++ compiler does. Links the shared CUDA runtime, so
+# that another runtime can stand in for it. What ptxas reports for each .cu is kept in <build>/ptxas/; the target
+# NAME_registers prints it as a table.
 function(assay_cuda_library name)
-  cmake_parse_arguments(arg "" "" "SOURCES;LIBS" ${ARGN})
+  cmake_parse_arguments(arg "" "" "SOURCES;LIBS;DEFINITIONS" ${ARGN})
+  list(TRANSFORM arg_DEFINITIONS PREPEND -D OUTPUT_VARIABLE definitions)
   set(objects)
   set(reports)
   foreach(source IN LISTS arg_SOURCES)
@@ -87,7 +91,7 @@ function(assay_cuda_library name)
     add_custom_command(
       OUTPUT "${object}" BYPRODUCTS "${report}"
       COMMAND "${CMAKE_CURRENT_FUNCTION_LIST_DIR}/keep_report.sh" "${report}" "${assay_cuda_home}/bin/nvcc"
-        -ccbin "${CMAKE_CXX_COMPILER}" ${assay_nvcc_flags} "-I${PROJECT_SOURCE_DIR}"
+        -ccbin "${CMAKE_CXX_COMPILER}" ${assay_nvcc_flags} ${definitions} "-I${assay_root}"
         -c "${path}" -o "${object}" -MD -MF "${object}.d"
       DEPENDS "${path}" "${CMAKE_CURRENT_FUNCTION_LIST_DIR}/keep_report.sh"
       DEPFILE "${object}.d"
@@ -99,8 +103,9 @@ function(assay_cuda_library name)
   find_library(assay_cudart cudart PATHS "${assay_cuda_home}" PATH_SUFFIXES lib64 lib REQUIRED NO_DEFAULT_PATH)
   add_library(${name} SHARED ${objects})
   set_target_properties(${name} PROPERTIES LINKER_LANGUAGE CXX)
+  target_compile_definitions(${name} PRIVATE ${arg_DEFINITIONS})
   target_link_libraries(${name} PRIVATE assay_options assay_cuda_headers ${arg_LIBS} "${assay_cudart}")
   add_custom_target(${name}_registers
-    COMMAND "${PROJECT_SOURCE_DIR}/ci/register_report.py" --json "${PROJECT_BINARY_DIR}/ptxas/${name}.json" ${reports}
+    COMMAND "${assay_root}/ci/register_report.py" --json "${PROJECT_BINARY_DIR}/ptxas/${name}.json" ${reports}
     DEPENDS ${name} COMMENT "registers, shared memory and spills of ${name}" USES_TERMINAL VERBATIM)
 endfunction()

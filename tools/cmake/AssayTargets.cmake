@@ -1,4 +1,7 @@
-# What every target of the project shares. Nothing here names a package host or a path of one machine.
+# What every target of the project shares, and what a user's own candidate is built with (AssayCandidate.cmake).
+# Nothing here names a package host or a path of one machine.
+cmake_path(GET CMAKE_CURRENT_LIST_DIR PARENT_PATH assay_root)
+cmake_path(GET assay_root PARENT_PATH assay_root)   # the checkout, or the installed copy of what candidates need
 
 set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
@@ -11,10 +14,11 @@ find_package(Threads REQUIRED)
 
 # ---- warnings, and the flags that make results a function of their inputs alone
 add_library(assay_options INTERFACE)
-target_compile_options(assay_options INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Werror -march=x86-64-v3 -ffp-contract=off
+target_compile_options(assay_options INTERFACE -Wall -Wextra -Wpedantic -Wshadow -march=x86-64-v3 -ffp-contract=off
+  $<$<BOOL:${ASSAY_WARNINGS_ARE_ERRORS}>:-Werror>
   # g++ 12 sees overlapping copies in std::string where there are none (GCC bug 105651).
   $<$<AND:$<CXX_COMPILER_ID:GNU>,$<VERSION_LESS:$<CXX_COMPILER_VERSION>,13>>:-Wno-restrict>)
-target_include_directories(assay_options INTERFACE "${PROJECT_SOURCE_DIR}")
+target_include_directories(assay_options INTERFACE "${assay_root}")
 if(ASSAY_SANITIZER STREQUAL "address")
   set(assay_sanitize -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1)
 elseif(ASSAY_SANITIZER STREQUAL "thread")
@@ -51,7 +55,7 @@ function(assay_simt_sources var)
     get_filename_component(path "${file}" ABSOLUTE)
     file(RELATIVE_PATH relative "${PROJECT_SOURCE_DIR}" "${path}")
     set(unit "${PROJECT_BINARY_DIR}/simt/${relative}.cc")
-    file(CONFIGURE OUTPUT "${unit}" CONTENT "#include \"${relative}\"\n")
+    file(CONFIGURE OUTPUT "${unit}" CONTENT "#include \"${path}\"\n")
     set_source_files_properties("${unit}" PROPERTIES OBJECT_DEPENDS "${path}")
     list(APPEND result "${unit}")
   endforeach()
