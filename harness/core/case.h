@@ -33,8 +33,8 @@ std::string to_line(const Case& c);
 // whether the family takes such sizes and options is the family's business.
 Case parse_case(std::string_view line);
 
-// True if every word of the filter is a prefix of the line's operation, or one of its key=value words, or a glob
-// (with *) over the whole line. An empty filter matches all.
+// True if every word of the filter is the family, the operation (rms_norm/forward) or one of the key=value words of the
+// line. A filter with * is a glob over the whole line or the operation. An empty filter matches all.
 bool matches(const Case& c, std::string_view filter);
 
 }  // namespace assay::harness

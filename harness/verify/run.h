@@ -8,12 +8,12 @@
 #include <string_view>
 #include <vector>
 
+#include "harness/cases/family.h"
 #include "harness/core/case.h"
 #include "harness/core/result.h"
 
 namespace assay::harness {
 
-enum class Tier { quick, full, soak };
 Tier tier_from_name(std::string_view name);  // throws std::invalid_argument
 
 // All cases of a tier, in canonical order. `soak_seed` draws the soak tier's seeds.

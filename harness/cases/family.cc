@@ -1,0 +1,37 @@
+#include "harness/cases/family.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace assay::harness {
+
+Family rms_norm_family();
+Family gated_rms_norm_family();
+
+const std::vector<Family>& families() {
+  static const std::vector<Family> all = {rms_norm_family(), gated_rms_norm_family()};
+  return all;
+}
+
+const Family& family(std::string_view name) {
+  std::string known;
+  for (const Family& f : families()) {
+    if (f.name == name) return f;
+    known += (known.empty() ? "" : ", ") + f.name;
+  }
+  throw std::invalid_argument(fmt::format("operation \"{}\" has no cases; known are {}", name, known));
+}
+
+void link(Call& call, const std::vector<HostTensor>& outputs) {
+  for (HostTensor& t : call.tensors) {
+    if (!t.bytes.empty() || (t.role != Role::in && t.role != Role::saved)) continue;
+    const auto from = std::find_if(outputs.begin(), outputs.end(), [&](const HostTensor& o) { return o.name == t.name; });
+    if (from == outputs.end()) continue;
+    t.shape = from->shape;
+    t.bytes = from->bytes;
+  }
+}
+
+}  // namespace assay::harness

@@ -1,0 +1,99 @@
+#include "harness/core/catalogue.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace assay::harness {
+namespace {
+
+const AttributeSpec kEps = {"eps", "float", "added to the mean square, inside the root; > 0"};
+const AttributeSpec kGroupSize = {"group_size", "int", "channels that share one root mean square; divides width"};
+
+const std::vector<std::string> kRows = {"rows", "width"};
+const std::vector<std::string> kWidth = {"width"};
+const std::vector<std::string> kBytes = {"bytes"};
+
+const char* const kNormExactness =
+    "saturated: eps = 1/4 and mean square + eps = 4^m with m differing by row and group, width a power of two; bits "
+    "equal in bf16, the functions' own documented error in f32";
+
+std::vector<OperationSpec> make_catalogue() {
+  const auto model = DTypeRule::model;
+  return {
+      {"rms_norm.forward",
+       "h = hidden_states + residual, rounded to the residual's dtype (without residual h = hidden_states); "
+       "y = weight * h / sqrt(mean(h^2) + eps)",
+       kNormExactness,
+       {kEps},
+       {{"input.hidden_states", Role::in, kRows, model, false, true},
+        {"input.residual", Role::in, kRows, DTypeRule::residual, true},
+        {"param.weight", Role::in, kWidth, model},
+        {"output.hidden_states", Role::out, kRows, model},
+        {"output.residual", Role::out, kRows, DTypeRule::residual, true},
+        {"saved", Role::saved, kBytes, model}}},
+      {"rms_norm.backward",
+       "u = weight * dy, xhat = h * rstd; d_h = rstd * (u - xhat * mean(u * xhat)) + d_residual; "
+       "d_weight = sum over rows of dy * xhat",
+       kNormExactness,
+       {kEps},
+       {{"input.hidden_states", Role::in, kRows, model, true, true},
+        {"output.residual", Role::in, kRows, DTypeRule::residual, true},
+        {"param.weight", Role::in, kWidth, model},
+        {"grad.output.hidden_states", Role::in, kRows, model},
+        {"grad.output.residual", Role::in, kRows, DTypeRule::residual, true},
+        {"saved", Role::saved, kBytes, model},
+        {"grad.input.hidden_states", Role::out, kRows, model},
+        {"grad.input.residual", Role::out, kRows, DTypeRule::residual, true},
+        {"grad.weight", Role::out, kWidth, model}}},
+      {"gated_rms_norm.forward",
+       "v = hidden_states * silu(gate) (without gate v = hidden_states); y = weight * v / sqrt(mean of v^2 over its group "
+       "+ eps)",
+       kNormExactness,
+       {kEps, kGroupSize},
+       {{"input.hidden_states", Role::in, kRows, model, false, true},
+        {"input.gate", Role::in, kRows, model, true, true},
+        {"param.weight", Role::in, kWidth, model},
+        {"output.hidden_states", Role::out, kRows, model},
+        {"saved", Role::saved, kBytes, model}}},
+      {"gated_rms_norm.backward",
+       "u = weight * dy, vhat = v * rstd; d_v = rstd * (u - vhat * mean of u * vhat over its group); "
+       "d_hidden_states = d_v * silu(gate); d_gate = d_v * hidden_states * silu'(gate); "
+       "d_weight = sum over rows of dy * vhat",
+       kNormExactness,
+       {kEps, kGroupSize},
+       {{"input.hidden_states", Role::in, kRows, model, false, true},
+        {"input.gate", Role::in, kRows, model, true, true},
+        {"param.weight", Role::in, kWidth, model},
+        {"grad.output.hidden_states", Role::in, kRows, model},
+        {"saved", Role::saved, kBytes, model},
+        {"grad.input.hidden_states", Role::out, kRows, model},
+        {"grad.input.gate", Role::out, kRows, model, true},
+        {"grad.weight", Role::out, kWidth, model}}},
+  };
+}
+
+}  // namespace
+
+const TensorSpec* OperationSpec::find(std::string_view tensor) const {
+  const auto it = std::find_if(tensors.begin(), tensors.end(), [&](const TensorSpec& t) { return t.name == tensor; });
+  return it == tensors.end() ? nullptr : &*it;
+}
+
+const std::vector<OperationSpec>& catalogue() {
+  static const std::vector<OperationSpec> operations = make_catalogue();
+  return operations;
+}
+
+const OperationSpec& operation(std::string_view name) {
+  std::vector<std::string> known;
+  for (const OperationSpec& op : catalogue()) {
+    if (op.name == name) return op;
+    known.push_back(op.name);
+  }
+  throw std::invalid_argument(fmt::format("operation \"{}\" is not in the catalogue; it has {}", name, fmt::join(known, ", ")));
+}
+
+}  // namespace assay::harness

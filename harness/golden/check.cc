@@ -1,0 +1,141 @@
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cmath>
+#include <limits>
+
+#include "harness/core/explain.h"
+#include "harness/core/judge.h"
+#include "harness/core/pattern.h"
+#include "harness/golden/golden.h"
+#include "harness/verify/run.h"
+
+namespace assay::harness {
+namespace {
+
+constexpr double kTermsScale = 0x1p-10;           // of design: relative measures divide by max(rms(oracle), terms 2^-10)
+constexpr double kLeastRatio = 0.5, kMostRatio = 2;  // a matched policy that rounds too little or too much fails
+
+double rms_difference(const std::vector<double>& a, const std::vector<double>& b) {
+  double squares = 0;
+  for (std::size_t i = 0; i < a.size(); ++i)
+    if (a[i] != b[i]) squares += (a[i] - b[i]) * (a[i] - b[i]);
+  return a.empty() ? 0 : std::sqrt(squares / static_cast<double>(a.size()));
+}
+double rms(const std::vector<double>& a) { return rms_difference(a, std::vector<double>(a.size())); }
+
+TensorResult judge_exact(const GoldenTensor& t, TensorResult result) {
+  Expectation want{.tensor = t.name, .dtype = t.dtype, .shape = t.shape, .oracle = t.oracle, .limit = std::vector<double>(t.oracle.size())};
+  for (std::size_t i = 0; i < t.oracle.size(); ++i) want.limit[i] = t.exact_ulps == 0 ? 0 : t.exact_ulps * ulp(t.dtype, t.oracle[i]);
+  want.matched = t.oracle;
+  want.freedom = want.limit;
+  want.exact = t.exact_ulps == 0;
+  TensorResult judged = judge(want, t.recorded);
+  result = judged;
+  result.rms_ratio = result.max_ratio = 0;
+  return result;
+}
+
+}  // namespace
+
+TensorResult judge_golden(const GoldenTensor& t) {
+  TensorResult result;
+  result.tensor = t.name;
+  result.elements = static_cast<std::int64_t>(t.recorded.size());
+  result.headroom = std::numeric_limits<double>::infinity();
+  if (t.oracle.size() != t.recorded.size() || t.matched.size() != t.recorded.size())
+    throw std::logic_error(fmt::format("judge_golden: {} has {} recorded, {} oracle, {} matched values", t.name, t.recorded.size(),
+                                       t.oracle.size(), t.matched.size()));
+  if (t.exact) return judge_exact(t, result);
+  bool noise = false;
+  if (!t.limit.empty()) {
+    Expectation want{.tensor = t.name, .dtype = t.dtype, .shape = t.shape, .oracle = t.oracle, .limit = t.limit, .matched = t.matched,
+                     .freedom = std::vector<double>(t.oracle.size(), HUGE_VAL)};
+    noise = noise_dominated(want);
+    result = judge(want, t.recorded);
+    result.rms_ratio = result.max_ratio = 0;
+    if (result.status != Status::passed || noise) return result;
+  }
+  const double scale = std::max(rms(t.oracle), kTermsScale * t.terms_rms), error = rms_difference(t.recorded, t.oracle);
+  const auto worst = [&] {
+    std::int64_t at = 0;
+    for (std::int64_t i = 1; i < result.elements; ++i)
+      if (!(std::fabs(t.recorded[i] - t.oracle[i]) <= std::fabs(t.recorded[at] - t.oracle[at]))) at = i;
+    result.worst_at = axis_position(at, t.shape, {});
+    result.got = t.recorded[at];
+    result.wanted = t.oracle[at];
+  };
+  if (t.dtype != DType::bfloat16) {
+    result.gate = "relative";
+    result.limit = t.tolerance;
+    result.rms_ratio = scale > 0 ? error / scale / t.tolerance : error > 0 ? HUGE_VAL : 0;
+    if (result.elements > 0 && !(result.rms_ratio <= 1)) {
+      result.status = Status::failed;
+      worst();
+    } else if (result.rms_ratio > 0) {
+      result.headroom = std::min(result.headroom, 1 / result.rms_ratio);
+    }
+    return result;
+  }
+  if (result.elements < kRelativeGateElements) return result;
+  result.gate = "matched";
+  const double matched = rms_difference(t.matched, t.oracle);
+  result.rms_ratio = matched > 0 ? error / matched : error > 0 ? HUGE_VAL : 1;
+  result.limit = kMostRatio;
+  if (!(result.rms_ratio >= kLeastRatio && result.rms_ratio <= kMostRatio)) {
+    result.status = Status::failed;
+    worst();
+  }
+  return result;
+}
+
+CaseResult check_fixture(const std::filesystem::path& file) {
+  CaseResult result;
+  result.line = file.string();
+  result.variant = "reference";
+  result.repro = "assay golden check " + file.string();
+  const auto begin = std::chrono::steady_clock::now();
+  try {
+    const Fixture fixture = read_fixture(file);
+    result.operation = fixture.layer + "/" + fixture.path;
+    const GoldenLayer* layer = nullptr;
+    for (const GoldenLayer& l : golden_layers())
+      if (l.layer == fixture.layer) layer = &l;
+    if (!layer) {
+      std::string known;
+      for (const GoldenLayer& l : golden_layers()) known += (known.empty() ? "" : ", ") + l.layer;
+      throw FixtureError(fmt::format("{}: /layer: \"{}\" has no reference; want one of {}", file.string(), fixture.layer, known));
+    }
+    for (const GoldenTensor& t : layer->evaluate(fixture)) {
+      if (result.dtype.empty() || t.dtype == DType::bfloat16) result.dtype = short_name(t.dtype);
+      result.tensors.push_back(judge_golden(t));
+      if (result.tensors.back().status == Status::failed) {
+        result.status = Status::failed;
+        result.message += (result.message.empty() ? "" : "\n") + explain(result.tensors.back());
+      }
+    }
+    if (result.tensors.empty()) throw FixtureError(file.string() + ": /tensors: nothing to compare; want an output or a gradient");
+  } catch (const std::exception& e) {
+    result.status = Status::failed;
+    result.message = e.what();
+  }
+  result.reference_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return result;
+}
+
+RunResult golden_check(const std::vector<std::filesystem::path>& fixtures,
+                       const std::function<void(const CaseResult&, std::size_t, std::size_t)>& progress) {
+  RunResult run;
+  run.subject = "reference";
+  run.target = "cpu:reference";
+  run.candidate = "reference (Eigen), double and matched policy";
+  const auto begin = std::chrono::steady_clock::now();
+  for (const auto& file : fixtures) {
+    run.cases.push_back(check_fixture(file));
+    if (progress) progress(run.cases.back(), run.cases.size(), fixtures.size());
+  }
+  run.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return run;
+}
+
+}  // namespace assay::harness
