@@ -1,0 +1,101 @@
+#include "cuda/simt/exec/barrier.h"
+
+#include <bit>
+#include <cstring>
+
+namespace simt {
+namespace {
+
+bool same_site(Site a, Site b) {
+  return a.line == b.line && (a.file == b.file || std::strcmp(a.file, b.file) == 0);
+}
+
+void open(Barrier& barrier, int threads, Reduction reduction, Site site) {
+  barrier.expected = threads;
+  barrier.reduction = reduction;
+  barrier.value = reduction == Reduction::kAnd ? 1 : 0;
+  barrier.site = site;
+  barrier.waiting.fill(0);
+}
+
+void add(Barrier& barrier, int value) {
+  switch (barrier.reduction) {
+    case Reduction::kNone: break;
+    case Reduction::kCount: barrier.value += value != 0; break;
+    case Reduction::kAnd: barrier.value &= value != 0; break;
+    case Reduction::kOr: barrier.value |= value != 0; break;
+  }
+}
+
+// Wakes all threads that wait, if all that are expected have come.
+void complete_if_full(Worker& worker, Block& block, Barrier& barrier) {
+  if (barrier.arrived == 0) return;
+  const int needed = barrier.expected < 0 ? static_cast<int>(block.live) : barrier.expected;
+  if (barrier.arrived < needed) return;
+  barrier.arrived = 0;
+  barrier.result = barrier.value;
+  const bool descending = worker.schedule().order == Order::kDescending;
+  for (std::size_t i = 0; i < barrier.waiting.size(); ++i) {
+    const std::size_t word = descending ? barrier.waiting.size() - 1 - i : i;
+    for (std::uint64_t bits = barrier.waiting[word]; bits != 0;) {
+      const int bit = descending ? 63 - std::countl_zero(bits) : std::countr_zero(bits);
+      bits &= ~(std::uint64_t{1} << bit);
+      worker.wake(*block.fibers[word * 64 + static_cast<std::size_t>(bit)]);
+    }
+  }
+}
+
+std::string name(int id) { return id == 0 ? "__syncthreads" : "barrier " + std::to_string(id); }
+
+void check(const Block& block, const Barrier& barrier, int id, int threads, Reduction reduction, Site site) {
+  if (id < 0 || id >= kBarriers) fail("barrier " + std::to_string(id) + ": ids are 0 to 15", site);
+  if (threads >= 0 && (threads % 32 != 0 || threads == 0 || static_cast<unsigned>(threads) > (block.threads + 31) / 32 * 32)) {
+    fail(name(id) + ": " + std::to_string(threads) + " threads; want a multiple of 32 up to the block's " +
+             std::to_string(block.threads),
+         site);
+  }
+  if (barrier.arrived == 0) return;
+  if (barrier.expected != threads) {
+    fail(name(id) + ": for " + std::to_string(threads) + " threads here, for " + std::to_string(barrier.expected) +
+             " at " + describe(barrier.site),
+         site);
+  }
+  if (barrier.reduction != reduction || (threads < 0 && !same_site(barrier.site, site))) {
+    fail("divergent " + name(id) + ": others wait at " + describe(barrier.site), site);
+  }
+}
+
+}  // namespace
+
+int barrier_sync(int id, int threads, int value, Reduction reduction, Site site) {
+  Worker& worker = Worker::current();
+  Fiber& fiber = Worker::current_fiber();
+  Block& block = *fiber.block;
+  Barrier& barrier = block.barriers[static_cast<std::size_t>(id) % kBarriers];
+  check(block, barrier, id, threads, reduction, site);
+  hb_release(&barrier);
+  if (barrier.arrived == 0) open(barrier, threads, reduction, site);
+  add(barrier, value);
+  ++barrier.arrived;
+  barrier.waiting[fiber.linear / 64] |= std::uint64_t{1} << (fiber.linear % 64);
+  complete_if_full(worker, block, barrier);
+  worker.suspend(id == 0 ? "__syncthreads" : "bar.sync", site);
+  hb_acquire(&barrier);
+  return barrier.result;
+}
+
+void barrier_arrive(int id, int threads, Site site) {
+  Block& block = *Worker::current_fiber().block;
+  Barrier& barrier = block.barriers[static_cast<std::size_t>(id) % kBarriers];
+  check(block, barrier, id, threads, Reduction::kNone, site);
+  hb_release(&barrier);
+  if (barrier.arrived == 0) open(barrier, threads, Reduction::kNone, site);
+  ++barrier.arrived;
+  complete_if_full(Worker::current(), block, barrier);
+}
+
+void thread_left_barriers(Worker& worker, Block& block) {
+  for (Barrier& barrier : block.barriers) complete_if_full(worker, block, barrier);
+}
+
+}  // namespace simt

@@ -1,0 +1,66 @@
+// A resident block: its threads, warps, barriers and shared memory.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "cuda/simt/exec/context.h"
+#include "cuda/simt/exec/shared_arena.h"
+#include "cuda/simt/exec/thread.h"
+
+namespace simt {
+
+struct Block;
+struct Warp;
+
+// One CUDA thread. Reused by later blocks.
+struct Fiber : Thread {
+  Context context;
+  Block* block = nullptr;
+  Warp* warp = nullptr;
+  bool done = true;
+  // What it waits for, for the deadlock report.
+  const char* waits_for = "";
+  Site waits_at;
+  unsigned waits_mask = 0;
+};
+
+// A collective that some of its lanes have reached.
+struct Room {
+  const Collective* operation;
+  unsigned mask, arrived;
+  Site site;
+};
+
+struct Warp {
+  unsigned live = 0;   // lanes that exist and have not exited
+  unsigned ready = 0;  // lanes in the run queue (skew order)
+  bool queued = false;
+  int open_rooms = 0;
+  std::array<Room, 32> rooms;
+  std::array<Fiber*, 32> lanes;
+  std::array<void*, 32> operands;  // of the collective that the lane has reached
+};
+
+struct Barrier {
+  int expected = 0;  // threads, or -1 for all that have not exited
+  int arrived = 0;
+  int value = 0, result = 0;
+  Reduction reduction = Reduction::kNone;
+  Site site;
+  std::array<std::uint64_t, 16> waiting;  // bit for each thread
+};
+
+inline constexpr int kBarriers = 16;
+
+struct Block : BlockShape {
+  unsigned threads = 0;
+  unsigned live = 0;
+  Fiber** fibers = nullptr;  // [threads]
+  std::vector<Warp> warps;
+  std::array<Barrier, kBarriers> barriers;
+  SharedArena shared;
+};
+
+}  // namespace simt

@@ -1,0 +1,115 @@
+#include "cuda/simt/exec/device_memory.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+
+#include "cuda/simt/exec/guard.h"
+#include "cuda/simt/executor.h"
+
+namespace simt {
+namespace {
+
+constexpr std::size_t kAlign = 256;
+constexpr std::size_t kZone = 1024;  // on each side: more than a few vectors or a short row
+
+struct Allocation {
+  std::size_t bytes;
+  unsigned number;  // counts allocations of the process
+};
+
+struct Registry {
+  std::mutex mutex;
+  std::map<unsigned char*, Allocation> live;
+  unsigned count = 0;
+};
+Registry& registry() {
+  static auto* value = new Registry;  // outlives every static that may free device memory
+  return *value;
+}
+
+std::string text(const Allocation& a) {
+  return "device allocation " + std::to_string(a.number) + " (" + std::to_string(a.bytes) + " bytes)";
+}
+
+// The allocation that [p, p + bytes) lies in.
+void check_range(const char* function, const void* p, std::size_t bytes) {
+  Registry& r = registry();
+  const std::lock_guard lock(r.mutex);
+  auto* address = static_cast<unsigned char*>(const_cast<void*>(p));
+  auto found = r.live.upper_bound(address);
+  if (found == r.live.begin()) throw Error(std::string(function) + ": the device pointer is in no allocation");
+  --found;
+  const auto offset = static_cast<std::size_t>(address - found->first);
+  if (offset > found->second.bytes || bytes > found->second.bytes - offset) {
+    throw Error(std::string(function) + ": " + std::to_string(bytes) + " bytes at offset " + std::to_string(offset) +
+                " leave " + text(found->second));
+  }
+}
+
+}  // namespace
+
+void* device_alloc(std::size_t bytes) {
+  const std::size_t total = (kZone + bytes + kZone + kAlign - 1) / kAlign * kAlign;
+  auto* memory = total < bytes ? nullptr : static_cast<unsigned char*>(std::aligned_alloc(kAlign, total));
+  if (memory == nullptr) throw Error("device_alloc: no memory for " + std::to_string(bytes) + " bytes");
+  unsigned char* data = memory + kZone;
+  fill_guard(memory, kZone);
+  poison(data, bytes);
+  fill_guard(data + bytes, total - kZone - bytes);
+  Registry& r = registry();
+  const std::lock_guard lock(r.mutex);
+  r.live[data] = {bytes, ++r.count};
+  return data;
+}
+
+void device_free(void* data) {
+  if (data == nullptr) return;
+  Registry& r = registry();
+  const std::lock_guard lock(r.mutex);
+  const auto found = r.live.find(static_cast<unsigned char*>(data));
+  if (found == r.live.end()) throw Error("device_free: the pointer is no live allocation");
+  unsigned char* memory = found->first - kZone;
+  allow_access(memory, kZone + found->second.bytes + kZone + kAlign);
+  r.live.erase(found);
+  std::free(memory);
+}
+
+void device_upload(void* device, const void* host, std::size_t bytes) {
+  if (bytes == 0) return;
+  check_range("device_upload", device, bytes);
+  std::memcpy(device, host, bytes);
+}
+
+void device_download(void* host, const void* device, std::size_t bytes) {
+  if (bytes == 0) return;
+  check_range("device_download", device, bytes);
+  std::memcpy(host, device, bytes);
+}
+
+std::string check_device_memory() {
+  Registry& r = registry();
+  const std::lock_guard lock(r.mutex);
+  std::string error;
+  for (auto& [data, allocation] : r.live) {
+    const unsigned char* before = find_damage(data - kZone, kZone);
+    const unsigned char* after = find_damage(data + allocation.bytes, kZone);
+    if (before == nullptr && after == nullptr) continue;
+    if (error.empty()) {
+      error = before != nullptr ? text(allocation) + " was written " + std::to_string(data - before) +
+                                      " bytes before its start"
+                                : text(allocation) + " was written at offset " + std::to_string(after - data) +
+                                      ", past its end";
+    }
+    const auto repair = [](unsigned char* zone) {
+      allow_access(zone, kZone);
+      fill_guard(zone, kZone);
+    };
+    if (before != nullptr) repair(data - kZone);
+    if (after != nullptr) repair(data + allocation.bytes);
+  }
+  return error;
+}
+
+}  // namespace simt

@@ -1,0 +1,116 @@
+// A plain program (no GoogleTest) that the sanitizer presets can build whole: correct kernels on every schedule must
+// give right results, the same bits within a pair of equal arithmetic, and no report.
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#include "cuda/simt/executor.h"
+#include "cuda/simt/simt.cuh"
+
+namespace {
+
+// y[row] = sum of x[row, :], by shuffles within warps and shared memory between them.
+__global__ void __launch_bounds__(128) row_sum_kernel(const float* x, float* y, int width) {
+  SIMT_SHARED(float[4], partial);
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  float sum = 0;
+  for (int i = threadIdx.x * 4; i < width; i += 512) {
+    const simt::Vec<float, 4> v = simt::load_vec<4>(x + blockIdx.x * width + i);
+    sum += v[0] + v[1] + v[2] + v[3];
+  }
+  for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_xor_sync(~0u, sum, offset);
+  if (lane == 0) partial[warp] = sum;
+  __syncthreads();
+  if (threadIdx.x == 0) y[blockIdx.x] = partial[0] + partial[1] + partial[2] + partial[3];
+}
+
+// Transposes through dynamic shared memory.
+__global__ void transpose_kernel(const float* x, float* y, int rows, int columns) {
+  SIMT_DYN_SMEM(raw);
+  simt::Carver carver(raw);
+  float* tile = carver.take<float>(32 * 33);
+  const int row = blockIdx.y * 32 + threadIdx.y, column = blockIdx.x * 32 + threadIdx.x;
+  if (row < rows && column < columns) tile[threadIdx.y * 33 + threadIdx.x] = x[row * columns + column];
+  __syncthreads();
+  const int out_row = blockIdx.x * 32 + threadIdx.y, out_column = blockIdx.y * 32 + threadIdx.x;
+  if (out_row < columns && out_column < rows) y[out_row * rows + out_column] = tile[threadIdx.x * 33 + threadIdx.y];
+}
+
+__global__ void sigmoid_kernel(const float* x, float* y, int n) {
+  const int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i < n) y[i] = __fdividef(1.0f, 1.0f + __expf(-x[i])) + expf(-x[i] * x[i]);
+}
+
+struct Buffer {
+  explicit Buffer(std::size_t n) : count(n), data(static_cast<float*>(simt::device_alloc(n * 4))) {}
+  explicit Buffer(const std::vector<float>& host) : Buffer(host.size()) {
+    simt::device_upload(data, host.data(), count * 4);
+  }
+  ~Buffer() { simt::device_free(data); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  std::vector<float> host() const {
+    std::vector<float> values(count);
+    simt::device_download(values.data(), data, count * 4);
+    return values;
+  }
+  std::size_t count;
+  float* data;
+};
+
+int failures = 0;
+void expect(bool condition, const char* what) {
+  if (condition) return;
+  std::printf("FAILED %s under %s\n", what, simt::current_schedule().name);
+  ++failures;
+}
+
+std::vector<float> run_all() {
+  constexpr int kRows = 37, kColumns = 100;
+  std::vector<float> x(kRows * kColumns);
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(static_cast<int>(i * 37 % 101) - 50) / 16;
+  const Buffer input(x), sums(kRows), transposed(x.size()), curve(x.size());
+
+  simt::launch(row_sum_kernel, {.grid = kRows, .block = 128}, input.data, sums.data, kColumns);
+  const std::vector<float> sum = sums.host();
+  for (int r = 0; r < kRows; ++r) {
+    float exact = 0;
+    for (int c = 0; c < kColumns; ++c) exact += x[r * kColumns + c];
+    expect(sum[r] == exact, "row_sum");
+  }
+  simt::launch(transpose_kernel, {.grid = dim3(4, 2), .block = dim3(32, 32), .smem = 32 * 33 * 4}, input.data,
+               transposed.data, kRows, kColumns);
+  const std::vector<float> t = transposed.host();
+  for (int r = 0; r < kRows; ++r) {
+    for (int c = 0; c < kColumns; ++c) expect(t[c * kRows + r] == x[r * kColumns + c], "transpose");
+  }
+  const int n = static_cast<int>(x.size());
+  simt::launch(sigmoid_kernel, {.grid = dim3((n + 95) / 96), .block = 96}, input.data, curve.data, n);
+  const std::vector<float> s = curve.host();
+  for (int i = 0; i < n; ++i) {
+    const double exact = 1 / (1 + std::exp(-double{x[i]})) + std::exp(-double{x[i]} * x[i]);
+    expect(std::abs(s[i] - exact) < 16 * 0x1p-23, "sigmoid");
+  }
+  return s;
+}
+
+}  // namespace
+
+int main() {
+  std::vector<float> of_arithmetic[2];
+  for (std::size_t schedule = 0; schedule < simt::schedules().size(); ++schedule) {
+    for (int workers = 1; workers <= 2; ++workers) {
+      simt::set_workers(workers);
+      simt::set_schedule(schedule, 7 + schedule);
+      const std::vector<float> result = run_all();
+      auto& first = of_arithmetic[simt::current_schedule().arithmetic == simt::Arithmetic::kHostile];
+      if (first.empty()) first = result;
+      expect(std::memcmp(first.data(), result.data(), result.size() * 4) == 0, "equal bits");
+    }
+  }
+  expect(of_arithmetic[0] != of_arithmetic[1], "that hostile arithmetic differs");
+  std::puts(failures == 0 ? "ok" : "FAILED");
+  return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
