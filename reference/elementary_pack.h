@@ -163,10 +163,7 @@ Pack<T> softplus_derivative(Pack<T> x, Pack<T> scale) {
 // y[i] = f(x[i]) for i < n, x and y may be the same.
 template <class T, class F>
 void map(const T* x, T* y, std::int64_t n, const F& f) {
-  using P = Pack<T>;
-  std::int64_t i = 0;
-  for (; i + P::width <= n; i += P::width) f(P::load(x + i)).store(y + i);
-  if (const int rest = static_cast<int>(n - i); rest > 0) f(P::load(x + i, rest)).store(y + i, rest);
+  for_packs<T>(n, [&](auto lanes) { lanes.store(y, f(lanes.load(x))); });
 }
 
 }  // namespace pack

@@ -116,4 +116,27 @@ struct Pack<float> {
   }
 };
 
+// Whole packs of an array, and what is left of it: both load and store the elements from `at` on.
+template <class T>
+struct WholePack {
+  std::int64_t at;
+  Pack<T> load(const T* p) const { return Pack<T>::load(p + at); }
+  void store(T* p, Pack<T> x) const { x.store(p + at); }
+};
+template <class T>
+struct PartOfPack {
+  std::int64_t at;
+  int count;
+  Pack<T> load(const T* p) const { return Pack<T>::load(p + at, count); }
+  void store(T* p, Pack<T> x) const { x.store(p + at, count); }
+};
+
+// body(lanes) for every pack of [0, n); lanes is one of the two above.
+template <class T, class Body>
+void for_packs(std::int64_t n, const Body& body) {
+  std::int64_t i = 0;
+  for (; i + Pack<T>::width <= n; i += Pack<T>::width) body(WholePack<T>{i});
+  if (i < n) body(PartOfPack<T>{i, static_cast<int>(n - i)});
+}
+
 }  // namespace assay::reference

@@ -3,11 +3,12 @@
 
 #include <Eigen/Core>
 #include <cstdint>
-#include <initializer_list>
+#include <memory>
 #include <numeric>
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 namespace assay::reference {
@@ -22,13 +23,37 @@ inline Index element_count(const Shape& shape) {
 template <class T>
 using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
+// std::allocator, but resize() leaves new elements uninitialized: an output that is written anyway is not filled first.
+template <class T>
+struct UninitializedAllocator : std::allocator<T> {
+  template <class U>
+  struct rebind {
+    using other = UninitializedAllocator<U>;
+  };
+  template <class U>
+  void construct(U* p) noexcept {
+    ::new (static_cast<void*>(p)) U;
+  }
+  template <class U, class... Args>
+  void construct(U* p, Args&&... args) {
+    ::new (static_cast<void*>(p)) U(std::forward<Args>(args)...);
+  }
+};
+
 template <class T>
 class Tensor {
  public:
   Tensor() = default;
   explicit Tensor(Shape shape, T value = T{}) : shape_(std::move(shape)), data_(element_count(shape_), value) {}
-  Tensor(Shape shape, std::vector<T> data) : shape_(std::move(shape)), data_(std::move(data)) {
-    if (element_count(shape_) != static_cast<Index>(data_.size())) throw std::invalid_argument("Tensor: data does not fill the shape");
+  Tensor(Shape shape, const std::vector<T>& data) : shape_(std::move(shape)), data_(data.begin(), data.end()) {
+    if (element_count(shape_) != size()) throw std::invalid_argument("Tensor: data does not fill the shape");
+  }
+  // For a tensor whose every element is about to be written.
+  static Tensor uninitialized(Shape shape) {
+    Tensor t;
+    t.data_.resize(element_count(shape));
+    t.shape_ = std::move(shape);
+    return t;
   }
 
   const Shape& shape() const { return shape_; }
@@ -54,8 +79,13 @@ class Tensor {
   Eigen::Map<Matrix<T>> matrix(Index rows) { return {data(), rows, rows == 0 ? 0 : size() / rows}; }
   Eigen::Map<const Matrix<T>> matrix(Index rows) const { return {data(), rows, rows == 0 ? 0 : size() / rows}; }
 
-  Tensor reshaped(Shape shape) const& { return Tensor(std::move(shape), data_); }
-  Tensor reshaped(Shape shape) && { return Tensor(std::move(shape), std::move(data_)); }
+  // The same elements under another shape of the same size.
+  Tensor reshaped(Shape shape) const& { return Tensor(*this).reshaped(std::move(shape)); }
+  Tensor reshaped(Shape shape) && {
+    if (element_count(shape) != size()) throw std::invalid_argument("Tensor::reshaped: the new shape has another size");
+    shape_ = std::move(shape);
+    return std::move(*this);
+  }
 
  private:
   template <class... I>
@@ -65,7 +95,11 @@ class Tensor {
     return flat;
   }
   Shape shape_;
-  std::vector<T> data_;
+  std::vector<T, UninitializedAllocator<T>> data_;
 };
+
+// A tensor that may be absent (null). T is deduced from the other arguments.
+template <class T>
+using MaybeTensor = std::type_identity_t<const Tensor<T>*>;
 
 }  // namespace assay::reference

@@ -103,7 +103,8 @@ NemotronV3Config Fixture::model_config() const {
   get("rescale_prenorm_residual", c.rescale_prenorm_residual);
   get("num_nextn_predict_layers", c.num_nextn_predict_layers);
   if (config.contains("layers_block_type")) c.layers_block_type = block_types(config.at("layers_block_type"));
-  if (config.contains("mtp_layers_block_type")) c.mtp_layers_block_type = block_types(config.at("mtp_layers_block_type"));
+  if (config.contains("mtp_layers_block_type"))
+    c.mtp_layers_block_type = block_types(config.at("mtp_layers_block_type"));
   if (config.contains("mtp_hybrid_override_pattern"))
     c.mtp_layers_block_type = parse_pattern(config.at("mtp_hybrid_override_pattern").get<std::string>());
   if (config.contains("time_step_limit"))

@@ -1,0 +1,133 @@
+#include "reference/gated_rms_norm.h"
+
+#include <vector>
+
+#include "reference/check.h"
+#include "reference/elementary_pack.h"
+#include "reference/row_pieces.h"
+#include "reference/sums.h"
+
+namespace assay::reference {
+namespace {
+
+template <class T>
+void check_input(const char* name, const Tensor<T>& hidden_states, MaybeTensor<T> gate, const Tensor<T>& weight,
+                 Index group_size) {
+  require(hidden_states.rank() == 2, name, ": hidden_states has shape ", to_string(hidden_states.shape()), "; want [rows, width]");
+  const Index width = hidden_states.dim(1);
+  if (gate) require_shape(name, "gate", *gate, hidden_states.shape());
+  require_shape(name, "weight", weight, {width});
+  require(group_size > 0 && width % group_size == 0, name, ": group_size = ", group_size, "; want a divisor of width = ", width);
+}
+
+// opened = silu(gate), slope = silu'(gate), from one exponential.
+template <class T>
+void silu_with_derivative(const T* gate, T* opened, T* slope, Index width, T scale) {
+  for_packs<T>(width, [=](auto lanes) {
+    const Pack<T> z = lanes.load(gate);
+    Pack<T> complement;
+    const Pack<T> sigma = pack::sigmoid(z, Pack<T>::all(scale), complement);
+    lanes.store(opened, z * sigma);
+    lanes.store(slope, sigma * fma(z, complement, Pack<T>::all(1)));
+  });
+}
+
+}  // namespace
+
+template <class T>
+GatedRmsNormForward<T> gated_rms_norm_forward(const Numerics<T>& num, const Tensor<T>& hidden_states, MaybeTensor<T> gate,
+                                              const Tensor<T>& weight, Index group_size, std::type_identity_t<T> eps) {
+  check_input("gated_rms_norm_forward", hidden_states, gate, weight, group_size);
+  require(eps >= 0, "gated_rms_norm_forward: eps = ", eps, "; want eps >= 0");
+  const Index rows = hidden_states.dim(0), width = hidden_states.dim(1), groups = width / group_size;
+
+  GatedRmsNormForward<T> out{.hidden_states = Tensor<T>::uninitialized({rows, width}), .rstd = Tensor<T>({groups, rows})};
+  parallel_for(rows, rows_per_piece(width), [&](Index begin, Index end) {
+    for (Index row = begin; row < end; ++row) {
+      const T* x = hidden_states.data() + row * width;
+      const std::span<T> y(out.hidden_states.data() + row * width, static_cast<std::size_t>(width));
+      const T* v = x;
+      if (gate) {  // v takes the place of y until it is normed
+        const T* z = gate->data() + row * width;
+        for_packs<T>(width, [&, scale = Pack<T>::all(num.function_scale())](auto lanes) {
+          lanes.store(y.data(), lanes.load(x) * pack::silu(lanes.load(z), scale));
+        });
+        v = y.data();
+      }
+      for (Index group = 0; group < groups; ++group) {
+        const Index first = group * group_size;
+        const T rstd = num.rsqrt(sum_of_squares(v + first, group_size) / static_cast<T>(group_size) + eps);
+        for_packs<T>(group_size, [=, w = weight.data() + first, to = y.data() + first](auto lanes) {
+          lanes.store(to, lanes.load(w) * (lanes.load(v + first) * Pack<T>::all(rstd)));
+        });
+        out.rstd(group, row) = rstd;
+      }
+      num.store(y);
+    }
+  });
+  return out;
+}
+
+template <class T>
+GatedRmsNormBackward<T> gated_rms_norm_backward(const Numerics<T>& num, const Tensor<T>& hidden_states, MaybeTensor<T> gate,
+                                                const Tensor<T>& weight, const Tensor<T>& rstd, const Tensor<T>& d_y,
+                                                Index group_size) {
+  const char* name = "gated_rms_norm_backward";
+  check_input(name, hidden_states, gate, weight, group_size);
+  const Index rows = hidden_states.dim(0), width = hidden_states.dim(1), groups = width / group_size;
+  require_shape(name, "rstd", rstd, {groups, rows});
+  require_shape(name, "d_y", d_y, {rows, width});
+
+  GatedRmsNormBackward<T> out{.d_hidden_states = Tensor<T>::uninitialized({rows, width}),
+                              .d_gate = gate ? Tensor<T>::uninitialized({rows, width}) : Tensor<T>{},
+                              .d_weight = {}};
+  out.d_weight = sum_over_rows<T>(rows, width, [&](Index begin, Index end, T* d_weight) {
+    std::vector<T> opened(gate ? width : 0), slope(opened.size()), product(opened.size());
+    for (Index row = begin; row < end; ++row) {
+      const T* x = hidden_states.data() + row * width;
+      const T* dy = d_y.data() + row * width;
+      const T* w = weight.data();
+      const std::span<T> dx(out.d_hidden_states.data() + row * width, static_cast<std::size_t>(width));
+      const T* v = x;
+      if (gate) {
+        silu_with_derivative(gate->data() + row * width, opened.data(), slope.data(), width, num.function_scale());
+        for (Index j = 0; j < width; ++j) product[j] = x[j] * opened[j];
+        v = product.data();
+      }
+      for (Index group = 0; group < groups; ++group) {
+        const Index first = group * group_size;
+        const T r = rstd(group, row);
+        const T c = dot(w + first, dy + first, v + first, group_size) * r / static_cast<T>(group_size);
+        for (Index j = first; j < first + group_size; ++j) {
+          const T vhat = v[j] * r;
+          dx[j] = r * (w[j] * dy[j] - vhat * c);  // d_v
+          d_weight[j] += dy[j] * vhat;
+        }
+      }
+      if (gate) {
+        const std::span<T> d_gate(out.d_gate.data() + row * width, static_cast<std::size_t>(width));
+        for (Index j = 0; j < width; ++j) {
+          d_gate[j] = dx[j] * x[j] * slope[j];
+          dx[j] = dx[j] * opened[j];
+        }
+        num.store(d_gate);
+      }
+      num.store(dx);
+    }
+  });
+  num.store(out.d_weight.span());
+  return out;
+}
+
+template GatedRmsNormForward<float> gated_rms_norm_forward(const Numerics<float>&, const Tensor<float>&, MaybeTensor<float>,
+                                                           const Tensor<float>&, Index, float);
+template GatedRmsNormForward<double> gated_rms_norm_forward(const Numerics<double>&, const Tensor<double>&,
+                                                            MaybeTensor<double>, const Tensor<double>&, Index, double);
+template GatedRmsNormBackward<float> gated_rms_norm_backward(const Numerics<float>&, const Tensor<float>&, MaybeTensor<float>,
+                                                             const Tensor<float>&, const Tensor<float>&, const Tensor<float>&,
+                                                             Index);
+template GatedRmsNormBackward<double> gated_rms_norm_backward(const Numerics<double>&, const Tensor<double>&,
+                                                              MaybeTensor<double>, const Tensor<double>&,
+                                                              const Tensor<double>&, const Tensor<double>&, Index);
+
+}  // namespace assay::reference
