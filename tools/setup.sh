@@ -52,8 +52,8 @@ install_packages() {
     return
   fi
   if ((EUID != 0)); then
-    say "these Debian packages are missing and only root can install them. Run:" >&2
-    printf '\n  sudo apt-get update && sudo apt-get install -y --no-install-recommends %s\n\n' "${missing[*]}" >&2
+    say "these Debian packages are missing and only root can install them. As root, run:" >&2
+    printf '\n  apt-get update && apt-get install -y --no-install-recommends %s\n\n' "${missing[*]}" >&2
     exit 2
   fi
   say "installing ${missing[*]}"
