@@ -33,7 +33,7 @@ std::vector<OperationSpec> make_catalogue() {
         {"param.weight", Role::in, kWidth, model},
         {"output.hidden_states", Role::out, kRows, model},
         {"output.residual", Role::out, kRows, DTypeRule::residual, true},
-        {"saved", Role::saved, kBytes, model}}},
+        {"saved", Role::saved, kBytes, model, true}}},
       {"rms_norm.backward",
        "u = weight * dy, xhat = h * rstd; d_h = rstd * (u - xhat * mean(u * xhat)) + d_residual; "
        "d_weight = sum over rows of dy * xhat",
@@ -57,7 +57,7 @@ std::vector<OperationSpec> make_catalogue() {
         {"input.gate", Role::in, kRows, model, true, true},
         {"param.weight", Role::in, kWidth, model},
         {"output.hidden_states", Role::out, kRows, model},
-        {"saved", Role::saved, kBytes, model}}},
+        {"saved", Role::saved, kBytes, model, true}}},
       {"gated_rms_norm.backward",
        "u = weight * dy, vhat = v * rstd; d_v = rstd * (u - vhat * mean of u * vhat over its group); "
        "d_hidden_states = d_v * silu(gate); d_gate = d_v * hidden_states * silu'(gate); "

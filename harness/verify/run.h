@@ -21,6 +21,7 @@ std::vector<Case> list_cases(Tier tier, std::uint64_t soak_seed = 0);
 
 struct VerifyOptions {
   std::filesystem::path candidate;             // the shared library
+  std::string candidate_argument = "simt";     // how the user named it, for the line that repeats a case
   std::filesystem::path worker;                // the assay_worker executable
   std::vector<Case> cases;
   std::vector<std::filesystem::path> fixtures;

@@ -1,0 +1,172 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <exception>
+#include <mutex>
+#include <stdexcept>
+#include <thread>
+
+#include "harness/cases/fixture_calls.h"
+#include "harness/core/random.h"
+#include "harness/golden/golden.h"
+#include "harness/verify/case_run.h"
+#include "harness/verify/run.h"
+#include "harness/verify/trust.h"
+
+namespace assay::harness {
+namespace {
+
+Item item_of(const Case& c, const VerifyOptions& options) {
+  const Family& fam = family(c.family);
+  fam.check(c);
+  Item item;
+  item.line = to_line(c);
+  item.operation = c.operation();
+  item.dtype = c.dtype;
+  item.family = &fam;
+  item.calls = fam.calls(c);
+  item.exact = c.fill == "integer";
+  item.seed = c.seed;
+  item.repro = fmt::format("assay verify \"{}\" --candidate {}", item.line, options.candidate_argument);
+  const bool required = std::any_of(options.required.begin(), options.required.end(), [&](const std::string& f) { return matches(c, f); });
+  item.may_refuse = !options.own && !required;  // our own targets refuse nothing of the catalogue
+  return item;
+}
+
+// A fixture's operations, and the reference's own check of the file in front of them.
+std::vector<Item> items_of(const std::filesystem::path& file, const VerifyOptions& options) {
+  const Fixture fixture = read_fixture(file);
+  const Family* fam = family_of_layer(fixture.layer);
+  std::vector<Item> items;
+  std::vector<Call> calls;
+  for (FixtureCall& fc : fixture_calls(fixture)) {
+    calls.push_back(fc.call);
+    Item item;
+    item.operation = fc.call.op;
+    item.line = fmt::format("fixture {} {}", file.string(), fc.call.op);
+    item.dtype = fixture.tensor("input.hidden_states").dtype;
+    item.family = fam;
+    item.calls = calls;
+    item.recorded = std::move(fc.recorded);
+    item.repro = fmt::format("assay verify --fixture {} --candidate {}", file.string(), options.candidate_argument);
+    item.may_refuse = !options.own;
+    items.push_back(std::move(item));
+  }
+  return items;
+}
+
+// What a job does: a case, one operation of a fixture, or the reference's check of a fixture.
+struct Job {
+  const Case* c = nullptr;
+  const std::filesystem::path* fixture = nullptr;
+  int operation = -1;  // of the fixture; -1: the reference
+};
+
+CaseRun failed_run(const std::string& line, const std::string& message) {
+  CaseRun run;
+  run.result.line = line;
+  run.result.status = Status::failed;
+  run.result.message = message;
+  return run;
+}
+
+CaseRun run_job(const Job& job, Worker& worker, const VerifyOptions& options) {
+  const RunSettings settings{.schedules = options.schedules, .timeout_scale = options.timeout_scale};
+  if (job.c) return run_case(worker, item_of(*job.c, options), settings);
+  if (job.operation < 0) {
+    CaseRun run{check_fixture(*job.fixture), {}};
+    run.result.line = fmt::format("fixture {} reference", job.fixture->string());
+    return run;
+  }
+  try {
+    return run_case(worker, items_of(*job.fixture, options).at(job.operation), settings);
+  } catch (const FixtureError& e) {
+    return failed_run(fmt::format("fixture {}", job.fixture->string()), e.what());
+  }
+}
+
+}  // namespace
+
+Tier tier_from_name(std::string_view name) {
+  if (name == "quick") return Tier::quick;
+  if (name == "full") return Tier::full;
+  if (name == "soak") return Tier::soak;
+  throw std::invalid_argument(fmt::format("tier \"{}\"; want quick, full or soak", name));
+}
+
+std::vector<Case> list_cases(Tier tier, std::uint64_t soak_seed) {
+  std::vector<Case> cases;
+  for (const Family& f : families())
+    for (Case& c : f.cases(tier)) cases.push_back(std::move(c));
+  if (tier == Tier::soak) {
+    const Random draw(soak_seed, "soak");
+    for (std::size_t i = 0; i < cases.size(); ++i) cases[i].seed = (std::uint64_t{draw.words(i)[0]} << 32) | draw.words(i)[1];
+  }
+  return cases;
+}
+
+RunResult verify(const VerifyOptions& options) {
+  const auto begin = std::chrono::steady_clock::now();
+  for (const Case& c : options.cases) family(c.family).check(c);  // a bad line stops the run before it starts
+
+  std::vector<Job> jobs;
+  for (const auto& file : options.fixtures) {
+    jobs.push_back({.fixture = &file});
+    // A file that cannot be read is told once, by the reference's check.
+    try {
+      const auto operations = static_cast<int>(items_of(file, options).size());
+      for (int k = 0; k < operations; ++k) jobs.push_back({.fixture = &file, .operation = k});
+    } catch (const FixtureError&) {
+    }
+  }
+  for (const Case& c : options.cases) jobs.push_back({.c = &c});
+
+  const WorkerOptions worker_options{.worker = options.worker, .candidate = options.candidate};
+  const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  const auto threads = static_cast<std::size_t>(std::clamp<std::int64_t>(options.jobs > 0 ? options.jobs : cores, 1, std::max<std::int64_t>(1, static_cast<std::int64_t>(jobs.size()))));
+  std::vector<Worker> workers;
+  workers.emplace_back(worker_options);  // throws here if the candidate cannot be used at all
+  for (std::size_t i = 1; i < threads; ++i) workers.emplace_back(worker_options);
+
+  std::vector<CaseRun> runs(jobs.size());
+  std::atomic<std::size_t> next{0}, done{0};
+  std::atomic<bool> stop{false};
+  std::mutex lock;
+  std::exception_ptr failure;
+  const auto work = [&](Worker& worker) {
+    for (std::size_t i = next++; i < jobs.size() && !stop; i = next++) {
+      try {
+        runs[i] = run_job(jobs[i], worker, options);
+        const std::lock_guard guard(lock);
+        ++done;
+        if (options.progress) options.progress(runs[i].result, done, jobs.size());
+      } catch (...) {
+        const std::lock_guard guard(lock);
+        if (!failure) failure = std::current_exception();
+        stop = true;
+      }
+    }
+  };
+  std::vector<std::thread> pool;
+  for (std::size_t i = 1; i < threads; ++i) pool.emplace_back(work, std::ref(workers[i]));
+  work(workers[0]);
+  for (std::thread& t : pool) t.join();
+  if (failure) std::rethrow_exception(failure);
+
+  RunResult result;
+  result.subject = "candidate";
+  result.target = workers[0].info().target;
+  result.candidate = fmt::format("{} ({})", workers[0].info().name, options.candidate.string());
+  if (result.target.starts_with("cpu:"))
+    result.notes.push_back("run on a CPU: says nothing about hardware timing, occupancy or the bits of a GPU's sums");
+  TrustReport trust = judge_trust(runs);
+  for (CaseRun& r : runs) result.cases.push_back(std::move(r.result));
+  for (CaseResult& pool_result : trust.failed_pools) result.cases.push_back(std::move(pool_result));
+  result.trust = std::move(trust.trust);
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return result;
+}
+
+}  // namespace assay::harness
