@@ -27,7 +27,7 @@ with_nvcc=false
 for argument in "$@"; do
   case "$argument" in
     --with-nvcc) with_nvcc=true ;;
-    --with-clang) packages+=(clang libclang-rt-14-dev) ;;
+    --with-clang) packages+=(clang libclang-rt-14-dev llvm) ;;
     -h | --help) usage; exit 0 ;;
     *) say "unknown argument '$argument'; want --with-nvcc or --with-clang" >&2; exit 1 ;;
   esac
