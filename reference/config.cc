@@ -27,7 +27,7 @@ void require_positive(const char* field, double value) {
 }
 
 void require_divides(const char* divisor, Index d, const char* field, Index value) {
-  if (value % d != 0) fail(field, " = ", value, " is no multiple of ", divisor, " = ", d, "; change one of them");
+  if (value % d != 0) fail(field, " = ", value, " is no multiple of ", divisor, " = ", d, "; want a multiple");
 }
 
 void validate_attention(const NemotronV3Config& c) {

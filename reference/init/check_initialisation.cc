@@ -17,9 +17,9 @@ bool ends_with_any(std::string_view name, std::initializer_list<std::string_view
 }
 
 bool is_redrawn_normal(std::string_view name) {
-  return ends_with_any(name, {"embed_tokens.weight", "lm_head.weight", "eh_proj.weight", ".up_proj.weight",
-                              ".down_proj.weight", "gate.weight", "gate_and_up_projs", "down_projs",
-                              "fc1_latent_proj.weight", "fc2_latent_proj.weight"});
+  return ends_with_any(
+      name, {"embed_tokens.weight", "lm_head.weight", "eh_proj.weight", ".up_proj.weight", ".down_proj.weight",
+             "gate.weight", "gate_and_up_projs", "down_projs", "fc1_latent_proj.weight", "fc2_latent_proj.weight"});
 }
 
 bool is_rescaled(std::string_view name) {

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <sstream>
 #include <stdexcept>
 #include <vector>
@@ -52,22 +53,39 @@ double kolmogorov_distance(std::vector<float> sorted, const FitQuestion& q) {
   return std::max(0.0, distance - q.distribution.movable);
 }
 
-// P(any of the lags correlates as much): each sum of (F(x_i) - mean)(F(x_(i+lag)) - mean) is nearly normal for
-// independent x, being a sum of many uncorrelated terms.
-double lag_p_value(std::span<const float> sample, const FitQuestion& q) {
-  std::vector<double> level(sample.size());
-  for (std::size_t i = 0; i < sample.size(); ++i) level[i] = q.distribution.cdf(sample[i]);
-  double mean = 0, variance = 0;
-  for (const double u : level) mean += u / level.size();
-  for (const double u : level) variance += (u - mean) * (u - mean) / level.size();
+// P(|z| >= |sum / sigma|) for a sum of many terms, nearly normal.
+double two_sided(double sum, double sigma) { return std::erfc(std::abs(sum) / (sigma * std::sqrt(2.0))); }
+
+// F(x) - 1/2, uniform in [-1/2, 1/2] for a right sample.
+std::vector<double> centred_levels(std::span<const float> sample, const Distribution& wanted) {
+  std::vector<double> levels(sample.size());
+  std::ranges::transform(sample, levels.begin(), [&](float x) { return wanted.cdf(x) - 0.5; });
+  return levels;
+}
+
+constexpr double kVariance = 1.0 / 12, kVarianceOfSquare = 1.0 / 180;  // of a level and of its square
+
+double centre_p_value(const std::vector<double>& levels, double movable) {
+  const auto n = static_cast<double>(levels.size());
+  const double sum = std::accumulate(levels.begin(), levels.end(), 0.0);
+  return two_sided(std::max(0.0, std::abs(sum) - n * movable), std::sqrt(n * kVariance));
+}
+
+double spread_p_value(const std::vector<double>& levels) {
+  const auto n = static_cast<double>(levels.size());
+  const double sum = std::inner_product(levels.begin(), levels.end(), levels.begin(), 0.0);
+  return two_sided(sum - n * kVariance, std::sqrt(n * kVarianceOfSquare));
+}
+
+// P(any of the lags correlates as much), by the sum of the chances of each.
+double lag_p_value(const std::vector<double>& levels) {
   constexpr std::size_t kFewestTerms = 64;
   double smallest = 1;
   int lags = 0;
-  for (std::size_t lag = 1; lag + kFewestTerms <= level.size(); lag *= 2, ++lags) {
-    double sum = 0;
-    for (std::size_t i = 0; i + lag < level.size(); ++i) sum += (level[i] - mean) * (level[i + lag] - mean);
-    const double z = variance > 0 ? sum / (variance * std::sqrt(static_cast<double>(level.size() - lag))) : 0;
-    smallest = std::min(smallest, std::erfc(std::abs(z) / std::sqrt(2.0)));
+  for (std::size_t lag = 1; lag + kFewestTerms <= levels.size(); lag *= 2, ++lags) {
+    const auto terms = static_cast<double>(levels.size() - lag);
+    const double sum = std::inner_product(levels.begin() + lag, levels.end(), levels.begin(), 0.0);
+    smallest = std::min(smallest, two_sided(sum, std::sqrt(terms) * kVariance));
   }
   return std::min(1.0, smallest * std::max(lags, 1));
 }
@@ -88,26 +106,30 @@ Distribution uniform_distribution(double low, double high, ModelDtype dtype) {
   const auto cdf = [=](double x) { return std::clamp((x - low) / (high - low), 0.0, 1.0); };
   const float top = round_to(dtype, static_cast<float>(high));
   const double rounds_to_top = 1 - cdf((neighbour(top, -1, dtype) + double{top}) / 2);
-  return {text.str(), cdf, low, high, rounds_to_top};
+  return {.text = text.str(), .cdf = cdf, .lowest = low, .highest = high, .movable = rounds_to_top};
 }
 
 Distribution normal_distribution(double mean, double std) {
+  if (std == 0) return constant_distribution(mean);
   std::ostringstream text;
   text << "N(" << mean << ", " << std << "^2)";
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
-  return {text.str(), [=](double x) { return 0.5 * std::erfc((mean - x) / (std * std::sqrt(2.0))); }, -kInfinity, kInfinity};
+  const auto cdf = [=](double x) { return 0.5 * std::erfc((mean - x) / (std * std::sqrt(2.0))); };
+  return {.text = text.str(), .cdf = cdf, .lowest = -kInfinity, .highest = kInfinity};
 }
 
 Distribution constant_distribution(double value) {
   std::ostringstream text;
   text << "the constant " << value;
-  return {text.str(), [=](double x) { return x < value ? 0.0 : 1.0; }, value, value};
+  const auto cdf = [=](double x) { return x < value ? 0.0 : 1.0; };
+  return {.text = text.str(), .cdf = cdf, .lowest = value, .highest = value, .continuous = false};
 }
 
 // x = inverse softplus of dt, so dt = softplus(x); ln dt is uniform, and what lies below the floor stands on it.
 Distribution dt_bias_distribution(const TimeStepRange& range) {
   std::ostringstream text;
-  text << "inverse softplus of a step log-uniform in [" << range.min << ", " << range.max << "], at least " << range.floor;
+  text << "inverse softplus of a step log-uniform in [" << range.min << ", " << range.max << "], at least "
+       << range.floor;
   const auto inverse_softplus = [](double dt) { return dt + std::log(-std::expm1(-dt)); };
   const auto cdf = [range](double x) {
     const double dt = std::log1p(std::exp(x));
@@ -115,8 +137,11 @@ Distribution dt_bias_distribution(const TimeStepRange& range) {
     if (range.max <= range.min) return dt < range.min ? 0.0 : 1.0;
     return std::clamp(std::log(dt / range.min) / std::log(range.max / range.min), 0.0, 1.0);
   };
-  return {text.str(), cdf, inverse_softplus(std::max(range.min, range.floor)),
-          inverse_softplus(std::max(range.max, range.floor))};
+  return {.text = text.str(),
+          .cdf = cdf,
+          .lowest = inverse_softplus(std::max(range.min, range.floor)),
+          .highest = inverse_softplus(std::max(range.max, range.floor)),
+          .continuous = range.floor <= range.min && range.min < range.max};
 }
 
 FitAnswer goodness_of_fit(std::span<const float> sample, const FitQuestion& question) {
@@ -134,16 +159,28 @@ FitAnswer goodness_of_fit(std::span<const float> sample, const FitQuestion& ques
     answer.text = text.str();
     return answer;
   }
-  answer.distance = kolmogorov_distance({sample.begin(), sample.end()}, question);
-  answer.distance_p_value = kolmogorov_p_value(answer.distance, static_cast<double>(sample.size()));
-  answer.lag_p_value = lag_p_value(sample, question);
-  const double share = question.false_alarm_rate / 2;
-  const bool fits = answer.distance_p_value >= share, independent = answer.lag_p_value >= share;
-  answer.accepted = fits && independent;
-  text << ", distance " << answer.distance << " (p = " << answer.distance_p_value << "), lags (p = " << answer.lag_p_value
-       << ")";
-  if (!fits) text << "; refused: not of this distribution";
-  if (!independent) text << "; refused: elements repeat or follow each other";
+  const double distance = kolmogorov_distance({sample.begin(), sample.end()}, question);
+  answer.distance_p_value = kolmogorov_p_value(distance, static_cast<double>(sample.size()));
+  if (wanted.continuous) {
+    const std::vector<double> levels = centred_levels(sample, wanted);
+    answer.centre_p_value = centre_p_value(levels, wanted.movable);
+    answer.spread_p_value = spread_p_value(levels);
+    answer.lag_p_value = lag_p_value(levels);
+  }
+  const struct {
+    const char *test, *refusal;
+    double p_value;
+  } tests[] = {{"distance", "another distribution", answer.distance_p_value},
+               {"centre", "another mean", answer.centre_p_value},
+               {"spread", "another scale", answer.spread_p_value},
+               {"lags", "elements repeat or follow each other", answer.lag_p_value}};
+  for (const auto& [test, refusal, p_value] : tests) text << ", p = " << p_value << " (" << test << ")";
+  answer.accepted = true;
+  for (const auto& [test, refusal, p_value] : tests) {
+    if (p_value >= question.false_alarm_rate / std::size(tests)) continue;
+    answer.accepted = false;
+    text << "; refused: " << refusal;
+  }
   answer.text = text.str();
   return answer;
 }

@@ -1,12 +1,14 @@
 // Was this tensor drawn from that distribution? For kernels with a generator of their own, whose values no stream of
 // uniforms predicts.
 //
-// Two tests share the allowed rate of false alarms evenly:
-//   Kolmogorov and Smirnov's: the largest distance between the sample's distribution function and the wanted one. Stored
-//     values are rounded, so both are compared at the edges of the interval that rounds to a value: exact for a rounded
-//     sample, where a comparison at the values themselves would raise alarms on every large bfloat16 tensor.
-//   Lag correlation: the correlation of F(x[i]) and F(x[i + lag]) over powers of two, since a generator that gives every
-//     warp or every block the same numbers has the right distribution.
+// Tests that share the allowed rate of false alarms evenly:
+//   Distance, of Kolmogorov and Smirnov: the largest one between the sample's distribution function and the wanted one.
+//     Stored values are rounded, so both are compared at the edges of the interval that rounds to a value: exact for a
+//     rounded sample, where comparing at the values themselves would raise alarms on every large bfloat16 tensor.
+//   Centre and spread: the means of F(x) - 1/2 and of its square, which see a wrong mean or scale sooner than the
+//     distance does.
+//   Lags: the correlation of F(x[i]) and F(x[i + lag]) over powers of two, since a generator that gives every warp or
+//     every block the same numbers has the right distribution.
 #pragma once
 
 #include <functional>
@@ -23,7 +25,8 @@ struct Distribution {
   std::string text;  // "N(0, 0.02^2)"
   std::function<double(double)> cdf;
   double lowest, highest;
-  double movable = 0;  // probability that a rule may move elsewhere: distances up to it are no evidence
+  bool continuous = true;  // no single value has a probability: F(x) is uniform
+  double movable = 0;      // probability that a rule may move elsewhere: distances up to it are no evidence
 };
 // Numbers that round to `high` may become `low` (uniform.h), which moves up to an ulp's worth of probability.
 Distribution uniform_distribution(double low, double high, ModelDtype dtype = ModelDtype::float32);
@@ -42,10 +45,9 @@ struct FitQuestion {
 
 struct FitAnswer {
   bool accepted = false;
-  double distance = 0;          // Kolmogorov's
-  double distance_p_value = 1;  // the chance of such a distance or a larger one
-  double lag_p_value = 1;       // of the largest correlation, over all lags
-  std::string text;             // "N(0, 0.02^2): 4096 values, distance 0.011 (p = 0.68), ...", and what was refused
+  // The chances that a right sample looks as odd as this one or odder, by each test.
+  double distance_p_value = 1, centre_p_value = 1, spread_p_value = 1, lag_p_value = 1;
+  std::string text;  // "N(0, 0.02^2): 4096 values, p = 0.68 (distance), ...", and what was refused
 };
 // Throws std::invalid_argument for an empty sample. A NaN is refused.
 FitAnswer goodness_of_fit(std::span<const float> sample, const FitQuestion& question);
