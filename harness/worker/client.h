@@ -71,7 +71,7 @@ struct FenceViolation {
   Where where = Where::after;
   std::int64_t offset = 0;  // first changed byte, in bytes: from the tensor's first byte (before: negative; gap), or
                             // from its end (after: 0 = the very next byte)
-  std::int64_t bytes = 0;  // changed bytes there
+  std::int64_t bytes = 0;   // changed bytes there
 };
 std::string to_string(const FenceViolation& violation);  // "output.y: 4 bytes changed, the first 0 bytes past its end"
 

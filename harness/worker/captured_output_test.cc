@@ -1,0 +1,46 @@
+#include "harness/worker/captured_output.h"
+
+#include <gtest/gtest.h>
+
+namespace assay::harness {
+namespace {
+
+TEST(CapturedOutput, KeepsAllOfALittle) {
+  CapturedOutput output;
+  output.append("one\n");
+  output.append("two\n");
+  EXPECT_EQ(output.text(), "one\ntwo\n");
+  output.clear();
+  EXPECT_EQ(output.text(), "");
+}
+
+TEST(CapturedOutput, KeepsBothEndsOfTooMuchAndCountsTheRest) {
+  CapturedOutput output;
+  const std::size_t total = 10 * CapturedOutput::kKeep;
+  std::string all;
+  while (all.size() < total) all += static_cast<char>('a' + all.size() % 26);
+  for (std::size_t at = 0; at < total; at += 1000) output.append(std::string_view(all).substr(at, 1000));
+  const std::string text = output.text();
+  EXPECT_LT(text.size(), 2 * CapturedOutput::kKeep + 100);
+  EXPECT_TRUE(text.starts_with(all.substr(0, CapturedOutput::kKeep)));
+  EXPECT_TRUE(text.ends_with(all.substr(total - CapturedOutput::kKeep)));
+  EXPECT_NE(text.find("[... " + std::to_string(8 * CapturedOutput::kKeep) + " bytes left out ...]"), std::string::npos);
+}
+
+TEST(TellingLines, AreTheLastOnes) {
+  EXPECT_EQ(telling_lines("a\nb\nc\n", 2), "b\nc");
+  EXPECT_EQ(telling_lines("a\nb", 8), "a\nb");
+  EXPECT_EQ(telling_lines("", 8), "");
+  EXPECT_EQ(telling_lines("\n\n", 8), "");
+  EXPECT_EQ(telling_lines("one", 1), "one");
+}
+
+TEST(TellingLines, StartAtASanitizersReport) {
+  const std::string report =
+      "loading\n=====\n==7==ERROR: AddressSanitizer: heap-buffer-overflow\nREAD of size 4\n    #0 f a.cc:1\n    #1 g\n";
+  EXPECT_EQ(telling_lines(report, 2), "==7==ERROR: AddressSanitizer: heap-buffer-overflow\nREAD of size 4");
+  EXPECT_EQ(telling_lines("ERROR: mine\nlast\n", 1), "last");  // no sanitizer's
+}
+
+}  // namespace
+}  // namespace assay::harness

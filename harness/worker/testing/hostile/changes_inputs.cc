@@ -1,0 +1,23 @@
+// Writes into its input.
+#include "harness/worker/testing/base_candidate.h"
+
+namespace {
+
+using namespace assay::hostile;
+
+int spoilt_run(const assay_call* call, void* stream, char* error, std::size_t size) {
+  assay::hostile::run(call, stream, error, size);
+  store(input(call), 0, load(input(call), 0) + 1);
+  return 0;
+}
+
+}  // namespace
+
+extern "C" const assay_candidate* assay_candidate_v1(void) {
+  static const assay_candidate table = [] {
+    assay_candidate c = assay::hostile::base();
+    c.run = spoilt_run;
+    return c;
+  }();
+  return &table;
+}

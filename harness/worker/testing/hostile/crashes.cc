@@ -1,0 +1,23 @@
+// Writes through a null pointer.
+#include "harness/worker/testing/base_candidate.h"
+
+namespace {
+
+using namespace assay::hostile;
+
+int spoilt_run(const assay_call*, void*, char*, std::size_t) {
+  std::fputs("about to touch address 0\n", stderr);
+  *static_cast<volatile int*>(nullptr) = 1;
+  return 0;
+}
+
+}  // namespace
+
+extern "C" const assay_candidate* assay_candidate_v1(void) {
+  static const assay_candidate table = [] {
+    assay_candidate c = assay::hostile::base();
+    c.run = spoilt_run;
+    return c;
+  }();
+  return &table;
+}

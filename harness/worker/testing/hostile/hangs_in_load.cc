@@ -1,0 +1,8 @@
+// Never finishes loading.
+#include <unistd.h>
+
+#include "harness/worker/testing/base_candidate.h"
+
+extern "C" const assay_candidate* assay_candidate_v1(void) {
+  for (;;) pause();
+}

@@ -1,0 +1,26 @@
+// Dies, and leaves a child behind that keeps its files open.
+#include <unistd.h>
+
+#include "harness/worker/testing/base_candidate.h"
+
+namespace {
+
+using namespace assay::hostile;
+
+int spoilt_run(const assay_call*, void*, char*, std::size_t) {
+  if (fork() == 0) {
+    for (;;) pause();
+  }
+  _exit(3);
+}
+
+}  // namespace
+
+extern "C" const assay_candidate* assay_candidate_v1(void) {
+  static const assay_candidate table = [] {
+    assay_candidate c = assay::hostile::base();
+    c.run = spoilt_run;
+    return c;
+  }();
+  return &table;
+}
