@@ -459,10 +459,11 @@ const char* to_string(Outcome outcome) {
 std::string to_string(const Contract& contract) {
   constexpr const char* kMultiply[] = {"ieee", "tf32", "3xtf32", "bf16"};
   constexpr const char* kAccumulate[] = {"fp32", "fp32 in tensor cores", "fp64"};
-  return fmt::format("{}, {}, {}{}{}{}", kMultiply[contract.multiply], kAccumulate[contract.accumulate],
+  return fmt::format("{}, {}, {}{}{}{}{}", kMultiply[contract.multiply], kAccumulate[contract.accumulate],
                      contract.deterministic ? "deterministic" : "not deterministic",
                      contract.flush_denormals ? ", denormals flushed" : "",
                      contract.softplus == ASSAY_SOFTPLUS_NAIVE ? ", naive softplus" : "",
+                     contract.functions == ASSAY_FUNCTIONS_FAST ? ", fast functions" : "",
                      contract.workspace_zeroed ? ", zeroed workspace" : "");
 }
 

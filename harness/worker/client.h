@@ -48,6 +48,7 @@ struct Contract {
   assay_multiply multiply = ASSAY_MULTIPLY_IEEE;
   assay_accumulate accumulate = ASSAY_ACCUMULATE_FP32;
   assay_softplus softplus = ASSAY_SOFTPLUS_LOG1P;
+  assay_functions functions = ASSAY_FUNCTIONS_ACCURATE;
   bool deterministic = false;
   bool flush_denormals = false;
   bool workspace_zeroed = false;

@@ -239,7 +239,8 @@ class Session {
   void report(Encoder& findings, bool both) {
     answer(reply_, RunStatus::completed, "", saved_bytes_);
     for (const std::int32_t field : {contract_.multiply, contract_.accumulate, contract_.deterministic,
-                                     contract_.flush_denormals, contract_.softplus, contract_.workspace_zeroed}) {
+                                     contract_.flush_denormals, contract_.softplus, contract_.functions,
+                                     contract_.workspace_zeroed}) {
       reply_.put(field);
     }
     reply_.put(std::string_view(variant_));

@@ -161,6 +161,7 @@ void decode_contract(Decoder& in, Contract& contract, std::string& error) {
   decode_field(in, "deterministic", true, contract.deterministic, error);
   decode_field(in, "flush_denormals", true, contract.flush_denormals, error);
   decode_field(in, "softplus", ASSAY_SOFTPLUS_NAIVE, contract.softplus, error);
+  decode_field(in, "functions", ASSAY_FUNCTIONS_FAST, contract.functions, error);
   decode_field(in, "workspace_zeroed", true, contract.workspace_zeroed, error);
 }
 
