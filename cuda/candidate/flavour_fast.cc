@@ -1,0 +1,8 @@
+#include "cuda/candidate/flavour.h"
+
+namespace assay::gpu {
+
+const char* const kCandidateName = "assay 0.1";
+const Method kMethod = Method::automatic;
+
+}  // namespace assay::gpu

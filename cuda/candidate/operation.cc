@@ -1,0 +1,16 @@
+#include "cuda/candidate/operation.h"
+
+#include <string>
+
+namespace assay::gpu {
+
+const Operation& find_operation(std::string_view name) {
+  for (const auto family : {rms_norm_operations(), gated_rms_norm_operations()}) {
+    for (const Operation& operation : family) {
+      if (operation.name == name) return operation;
+    }
+  }
+  throw Unsupported("operation " + std::string(name) + ": not implemented");
+}
+
+}  // namespace assay::gpu

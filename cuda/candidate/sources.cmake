@@ -1,0 +1,27 @@
+# What our candidate libraries are made of, as absolute paths: libassay_simt.so takes all three lists and
+# device_simt.cc, libassay_cuda.so all three and device_cuda.cc.
+cmake_path(GET CMAKE_CURRENT_LIST_DIR PARENT_PATH assay_cuda_folder)
+
+set(assay_kernel_sources   # compiled by nvcc, or as C++ for the executor
+  common/column_sum.cu
+  gated_rms_norm/gated_rms_norm_bwd.cu
+  gated_rms_norm/gated_rms_norm_fwd.cu
+  rms_norm/rms_norm_bwd.cu
+  rms_norm/rms_norm_fwd.cu)
+set(assay_kernel_host_sources   # the families' plans
+  common/row_plan.cc
+  gated_rms_norm/gated_rms_norm.cc
+  rms_norm/rms_norm.cc)
+set(assay_glue_sources   # with one of device_*.cc and one of flavour_*.cc
+  candidate/call.cc
+  candidate/candidate.cc
+  candidate/gated_rms_norm_ops.cc
+  candidate/operation.cc
+  candidate/rms_norm_ops.cc)
+foreach(sources IN ITEMS assay_kernel_sources assay_kernel_host_sources assay_glue_sources)
+  list(TRANSFORM ${sources} PREPEND "${assay_cuda_folder}/")
+endforeach()
+set(assay_device_simt_source "${assay_cuda_folder}/candidate/device_simt.cc")
+set(assay_device_cuda_source "${assay_cuda_folder}/candidate/device_cuda.cc")
+set(assay_flavour_fast_source "${assay_cuda_folder}/candidate/flavour_fast.cc")
+set(assay_flavour_plain_source "${assay_cuda_folder}/candidate/flavour_plain.cc")
