@@ -31,11 +31,15 @@ __global__ void transpose_kernel(const float* x, float* y, int rows, int columns
   SIMT_DYN_SMEM(raw);
   simt::Carver carver(raw);
   float* tile = carver.take<float>(32 * 33);
-  const int row = blockIdx.y * 32 + threadIdx.y, column = blockIdx.x * 32 + threadIdx.x;
-  if (row < rows && column < columns) tile[threadIdx.y * 33 + threadIdx.x] = x[row * columns + column];
+  for (int i = threadIdx.y; i < 32; i += blockDim.y) {
+    const int row = blockIdx.y * 32 + i, column = blockIdx.x * 32 + threadIdx.x;
+    if (row < rows && column < columns) tile[i * 33 + threadIdx.x] = x[row * columns + column];
+  }
   __syncthreads();
-  const int out_row = blockIdx.x * 32 + threadIdx.y, out_column = blockIdx.y * 32 + threadIdx.x;
-  if (out_row < columns && out_column < rows) y[out_row * rows + out_column] = tile[threadIdx.x * 33 + threadIdx.y];
+  for (int i = threadIdx.y; i < 32; i += blockDim.y) {
+    const int row = blockIdx.x * 32 + i, column = blockIdx.y * 32 + threadIdx.x;
+    if (row < columns && column < rows) y[row * rows + column] = tile[threadIdx.x * 33 + i];
+  }
 }
 
 __global__ void sigmoid_kernel(const float* x, float* y, int n) {
@@ -80,7 +84,7 @@ std::vector<float> run_all() {
     for (int c = 0; c < kColumns; ++c) exact += x[r * kColumns + c];
     expect(sum[r] == exact, "row_sum");
   }
-  simt::launch(transpose_kernel, {.grid = dim3(4, 2), .block = dim3(32, 32), .smem = 32 * 33 * 4}, input.data,
+  simt::launch(transpose_kernel, {.grid = dim3(4, 2), .block = dim3(32, 4), .smem = 32 * 33 * 4}, input.data,
                transposed.data, kRows, kColumns);
   const std::vector<float> t = transposed.host();
   for (int r = 0; r < kRows; ++r) {

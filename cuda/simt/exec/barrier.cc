@@ -10,7 +10,9 @@ bool same_site(Site a, Site b) {
   return a.line == b.line && (a.file == b.file || std::strcmp(a.file, b.file) == 0);
 }
 
-void open(Barrier& barrier, int threads, Reduction reduction, Site site) {
+void open(Block& block, int id, int threads, Reduction reduction, Site site) {
+  Barrier& barrier = block.barriers[static_cast<std::size_t>(id)];
+  block.open_barriers |= 1u << id;
   barrier.expected = threads;
   barrier.reduction = reduction;
   barrier.value = reduction == Reduction::kAnd ? 1 : 0;
@@ -28,11 +30,12 @@ void add(Barrier& barrier, int value) {
 }
 
 // Wakes all threads that wait, if all that are expected have come.
-void complete_if_full(Worker& worker, Block& block, Barrier& barrier) {
-  if (barrier.arrived == 0) return;
+void complete_if_full(Worker& worker, Block& block, int id) {
+  Barrier& barrier = block.barriers[static_cast<std::size_t>(id)];
   const int needed = barrier.expected < 0 ? static_cast<int>(block.live) : barrier.expected;
   if (barrier.arrived < needed) return;
   barrier.arrived = 0;
+  block.open_barriers &= ~(1u << id);
   barrier.result = barrier.value;
   const bool descending = worker.schedule().order == Order::kDescending;
   for (std::size_t i = 0; i < barrier.waiting.size(); ++i) {
@@ -68,34 +71,37 @@ void check(const Block& block, const Barrier& barrier, int id, int threads, Redu
 }  // namespace
 
 int barrier_sync(int id, int threads, int value, Reduction reduction, Site site) {
-  Worker& worker = Worker::current();
   Fiber& fiber = Worker::current_fiber();
+  Worker& worker = *fiber.worker;
   Block& block = *fiber.block;
   Barrier& barrier = block.barriers[static_cast<std::size_t>(id) % kBarriers];
   check(block, barrier, id, threads, reduction, site);
   hb_release(&barrier);
-  if (barrier.arrived == 0) open(barrier, threads, reduction, site);
+  if (barrier.arrived == 0) open(block, id, threads, reduction, site);
   add(barrier, value);
   ++barrier.arrived;
   barrier.waiting[fiber.linear / 64] |= std::uint64_t{1} << (fiber.linear % 64);
-  complete_if_full(worker, block, barrier);
+  complete_if_full(worker, block, id);
   worker.suspend(id == 0 ? "__syncthreads" : "bar.sync", site);
   hb_acquire(&barrier);
   return barrier.result;
 }
 
 void barrier_arrive(int id, int threads, Site site) {
-  Block& block = *Worker::current_fiber().block;
+  Fiber& fiber = Worker::current_fiber();
+  Block& block = *fiber.block;
   Barrier& barrier = block.barriers[static_cast<std::size_t>(id) % kBarriers];
   check(block, barrier, id, threads, Reduction::kNone, site);
   hb_release(&barrier);
-  if (barrier.arrived == 0) open(barrier, threads, Reduction::kNone, site);
+  if (barrier.arrived == 0) open(block, id, threads, Reduction::kNone, site);
   ++barrier.arrived;
-  complete_if_full(Worker::current(), block, barrier);
+  complete_if_full(*fiber.worker, block, id);
 }
 
 void thread_left_barriers(Worker& worker, Block& block) {
-  for (Barrier& barrier : block.barriers) complete_if_full(worker, block, barrier);
+  for (unsigned open = block.open_barriers; open != 0; open &= open - 1) {
+    complete_if_full(worker, block, std::countr_zero(open));
+  }
 }
 
 }  // namespace simt

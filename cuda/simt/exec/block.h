@@ -13,10 +13,12 @@ namespace simt {
 
 struct Block;
 struct Warp;
+class Worker;
 
 // One CUDA thread. Reused by later blocks.
 struct Fiber : Thread {
   Context context;
+  Worker* worker = nullptr;
   Block* block = nullptr;
   Warp* warp = nullptr;
   bool done = true;
@@ -57,6 +59,7 @@ inline constexpr int kBarriers = 16;
 struct Block : BlockShape {
   unsigned threads = 0;
   unsigned live = 0;
+  unsigned open_barriers = 0;  // bit for each that some thread has reached
   Fiber** fibers = nullptr;  // [threads]
   std::vector<Warp> warps;
   std::array<Barrier, kBarriers> barriers;

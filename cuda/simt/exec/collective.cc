@@ -34,8 +34,8 @@ bool same_site(Site a, Site b) {
 }  // namespace
 
 void collective(const Collective& operation, unsigned mask, void* operands, Site site) {
-  Worker& worker = Worker::current();
   Fiber& fiber = Worker::current_fiber();
+  Worker& worker = *fiber.worker;
   Warp& warp = *fiber.warp;
   const unsigned bit = 1u << fiber.lane;
   if ((mask & bit) == 0) fail(std::string(operation.name) + ": the calling lane is not in its mask " + hex(mask), site);

@@ -1,9 +1,10 @@
 #include "cuda/simt/exec/device_memory.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <map>
 #include <mutex>
+#include <vector>
 
 #include "cuda/simt/exec/guard.h"
 #include "cuda/simt/executor.h"
@@ -14,14 +15,17 @@ namespace {
 constexpr std::size_t kAlign = 256;
 constexpr std::size_t kZone = 1024;  // on each side: more than a few vectors or a short row
 
+std::size_t total_bytes(std::size_t bytes) { return (kZone + bytes + kZone + kAlign - 1) / kAlign * kAlign; }
+
 struct Allocation {
+  unsigned char* data;
   std::size_t bytes;
   unsigned number;  // counts allocations of the process
 };
 
 struct Registry {
   std::mutex mutex;
-  std::map<unsigned char*, Allocation> live;
+  std::vector<Allocation> live;  // few: searched from the front
   unsigned count = 0;
 };
 Registry& registry() {
@@ -33,25 +37,25 @@ std::string text(const Allocation& a) {
   return "device allocation " + std::to_string(a.number) + " (" + std::to_string(a.bytes) + " bytes)";
 }
 
-// The allocation that [p, p + bytes) lies in.
+// [p, p + bytes) must lie in one allocation.
 void check_range(const char* function, const void* p, std::size_t bytes) {
   Registry& r = registry();
   const std::lock_guard lock(r.mutex);
-  auto* address = static_cast<unsigned char*>(const_cast<void*>(p));
-  auto found = r.live.upper_bound(address);
-  if (found == r.live.begin()) throw Error(std::string(function) + ": the device pointer is in no allocation");
-  --found;
-  const auto offset = static_cast<std::size_t>(address - found->first);
-  if (offset > found->second.bytes || bytes > found->second.bytes - offset) {
-    throw Error(std::string(function) + ": " + std::to_string(bytes) + " bytes at offset " + std::to_string(offset) +
-                " leave " + text(found->second));
+  const auto address = reinterpret_cast<std::uintptr_t>(p);
+  for (const Allocation& a : r.live) {
+    const auto start = reinterpret_cast<std::uintptr_t>(a.data);
+    if (address < start || address > start + a.bytes) continue;
+    if (bytes <= start + a.bytes - address) return;
+    throw Error(std::string(function) + ": " + std::to_string(bytes) + " bytes at offset " +
+                std::to_string(address - start) + " leave " + text(a));
   }
+  throw Error(std::string(function) + ": the device pointer is in no allocation");
 }
 
 }  // namespace
 
 void* device_alloc(std::size_t bytes) {
-  const std::size_t total = (kZone + bytes + kZone + kAlign - 1) / kAlign * kAlign;
+  const std::size_t total = total_bytes(bytes);
   auto* memory = total < bytes ? nullptr : static_cast<unsigned char*>(std::aligned_alloc(kAlign, total));
   if (memory == nullptr) throw Error("device_alloc: no memory for " + std::to_string(bytes) + " bytes");
   unsigned char* data = memory + kZone;
@@ -60,7 +64,7 @@ void* device_alloc(std::size_t bytes) {
   fill_guard(data + bytes, total - kZone - bytes);
   Registry& r = registry();
   const std::lock_guard lock(r.mutex);
-  r.live[data] = {bytes, ++r.count};
+  r.live.push_back({data, bytes, ++r.count});
   return data;
 }
 
@@ -68,10 +72,10 @@ void device_free(void* data) {
   if (data == nullptr) return;
   Registry& r = registry();
   const std::lock_guard lock(r.mutex);
-  const auto found = r.live.find(static_cast<unsigned char*>(data));
+  const auto found = std::ranges::find(r.live, static_cast<unsigned char*>(data), &Allocation::data);
   if (found == r.live.end()) throw Error("device_free: the pointer is no live allocation");
-  unsigned char* memory = found->first - kZone;
-  allow_access(memory, kZone + found->second.bytes + kZone + kAlign);
+  unsigned char* memory = found->data - kZone;
+  allow_access(memory, total_bytes(found->bytes));
   r.live.erase(found);
   std::free(memory);
 }
@@ -92,7 +96,8 @@ std::string check_device_memory() {
   Registry& r = registry();
   const std::lock_guard lock(r.mutex);
   std::string error;
-  for (auto& [data, allocation] : r.live) {
+  for (const Allocation& allocation : r.live) {
+    unsigned char* data = allocation.data;
     const unsigned char* before = find_damage(data - kZone, kZone);
     const unsigned char* after = find_damage(data + allocation.bytes, kZone);
     if (before == nullptr && after == nullptr) continue;

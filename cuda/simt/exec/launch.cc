@@ -56,6 +56,9 @@ unsigned workers_for(const LaunchState& launch, int wanted) {
   constexpr std::uint64_t kThreadsPerWorker = 2048;
   unsigned available = wanted > 0 ? static_cast<unsigned>(wanted) : std::max(1u, std::thread::hardware_concurrency());
   available = std::min({available, launch.groups, kMaxWorkers});
+#if defined(SIMT_TSAN)
+  available = std::min(available, kMaxTsanWorkers);
+#endif
   if (wanted > 0) return available;
   const dim3& block = launch.config.block;
   const std::uint64_t threads = std::uint64_t{launch.blocks} * block.x * block.y * block.z;
@@ -87,7 +90,7 @@ void run_grid(const LaunchConfig& config, void (*invoke)(void*), void* context) 
 
   hostile_arithmetic = set.schedule.arithmetic == Arithmetic::kHostile;
   hb_release(&launch->config);  // what the caller wrote is visible to every thread of the kernel
-  const auto job = [](void* state, unsigned number) { Worker::current().run(*static_cast<LaunchState*>(state), number); };
+  const auto job = [](void* state, unsigned number) { Worker::of_this_os_thread().run(*static_cast<LaunchState*>(state), number); };
   pool.run(workers_for(*launch, set.workers), job, launch.get());
   hb_acquire(&launch->context);  // and what they wrote to the caller
   hostile_arithmetic = false;

@@ -18,6 +18,8 @@ unsigned char* map_at(void* where, std::size_t bytes) {
   return static_cast<unsigned char*>(memory);
 }
 
+[[maybe_unused]] constexpr std::size_t kPage = 4096;
+
 std::size_t align_up(std::size_t value, std::size_t align) { return (value + align - 1) / align * align; }
 
 }  // namespace
@@ -37,7 +39,8 @@ void SharedArena::reset(std::size_t dynamic_bytes, std::size_t limit) {
   // Nothing orders this block's threads after the last one's: a new mapping makes TSan forget what those did here.
   // Under "ignore" the mapping itself counts as no access.
   AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
-  map_at(memory_, kArenaBytes);
+  map_at(memory_, align_up(static_top_ + kZone, kPage));
+  map_at(memory_ + kDynamicStart, align_up(dynamic_top_ + kZone - kDynamicStart, kPage));
   AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
 #endif
   pieces_.clear();

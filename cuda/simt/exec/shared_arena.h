@@ -48,7 +48,7 @@ class SharedArena {
   unsigned char* memory_;
   std::vector<Piece> pieces_;
   std::vector<Zone> zones_;
-  std::size_t static_top_ = 0, dynamic_top_ = 0;
+  std::size_t static_top_ = 0, dynamic_top_ = kDynamicStart;
   std::size_t static_bytes_ = 0, dynamic_size_ = 0, limit_ = 0;
 };
 

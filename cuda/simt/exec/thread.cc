@@ -7,10 +7,10 @@ namespace simt {
 
 void fail(const std::string& message, Site site) {
   if (current_thread == nullptr) throw Error(message + ", outside of a kernel");
-  Worker::current().fail(site.line == 0 ? message : message + "\n  at " + describe(site));
+  Worker::current_fiber().worker->fail(site.line == 0 ? message : message + "\n  at " + describe(site));
 }
 
-void spin_yield(Site site) { Worker::current().spin(site); }
+void spin_yield(Site site) { Worker::current_fiber().worker->spin(site); }
 
 void* static_shared(const void* tag, std::size_t bytes, std::size_t align) {
   std::string error;

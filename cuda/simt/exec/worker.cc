@@ -16,7 +16,7 @@ Worker::~Worker() {
   for (auto& fiber : pool_) release_stack(fiber->context);
 }
 
-Worker& Worker::current() {
+Worker& Worker::of_this_os_thread() {
   static thread_local Worker worker;
   return worker;
 }
@@ -40,9 +40,15 @@ void Worker::run(LaunchState& launch, unsigned number) {
 }
 
 Fiber& Worker::fiber_at(unsigned index) {
+#if defined(SIMT_TSAN)
+  if (index >= kMaxTsanFibers) {
+    throw Error("ThreadSanitizer can hold no more than " + std::to_string(kMaxTsanFibers) + " resident threads a worker");
+  }
+#endif
   while (pool_.size() <= index) {
     auto fiber = std::make_unique<Fiber>();
     fiber->context = make_stack(static_cast<unsigned>(pool_.size()));
+    fiber->worker = this;
     pool_.push_back(std::move(fiber));
   }
   return *pool_[index];
@@ -62,7 +68,8 @@ void Worker::run_group(unsigned group) {
   spins_ = 0;
   failed_ = false;
 #if defined(SIMT_TSAN)
-  pool_offset_ = pool_offset_ == 0 ? total : 0;
+  // Successive blocks run on different fibers where there are enough: TSan cannot see a race of a fiber with itself.
+  pool_offset_ = pool_offset_ == 0 && 2 * total <= kMaxTsanFibers ? total : 0;
 #endif
   for (unsigned i = 0; i < resident_blocks_; ++i) start_block(*blocks_[i], i, first + i);
   if (launch_->schedule.order == Order::kDescending) {
@@ -92,13 +99,22 @@ void Worker::start_block(Block& block, unsigned rank, unsigned linear) {
     warp.open_rooms = 0;
   }
   for (Barrier& barrier : block.barriers) barrier.arrived = 0;
+  block.open_barriers = 0;
   block.shared.reset(config.dynamic_shared, launch_->shared_limit);
-  for (unsigned i = 0; i < block.threads; ++i) start_thread(block, i, fiber_at(pool_offset_ + rank * block.threads + i));
+  uint3 index{0, 0, 0};
+  for (unsigned i = 0; i < block.threads; ++i) {
+    start_thread(block, i, index, fiber_at(pool_offset_ + rank * block.threads + i));
+    if (++index.x < block.dim.x) continue;
+    index.x = 0;
+    if (++index.y < block.dim.y) continue;
+    index.y = 0;
+    ++index.z;
+  }
 }
 
-void Worker::start_thread(Block& block, unsigned linear, Fiber& fiber) {
+void Worker::start_thread(Block& block, unsigned linear, uint3 index, Fiber& fiber) {
   block.fibers[linear] = &fiber;
-  fiber.index = {linear % block.dim.x, linear / block.dim.x % block.dim.y, linear / block.dim.x / block.dim.y};
+  fiber.index = index;
   fiber.linear = linear;
   fiber.lane = linear % 32;
   fiber.shape = &block;
@@ -114,8 +130,8 @@ void Worker::start_thread(Block& block, unsigned linear, Fiber& fiber) {
 
 void Worker::thread_main() {
   context_entered();
-  Worker& worker = current();
   Fiber& fiber = current_fiber();
+  Worker& worker = *fiber.worker;
   hb_acquire(&worker.launch_->config);
   try {
     worker.launch_->invoke(worker.launch_->context);

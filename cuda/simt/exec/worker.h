@@ -13,6 +13,10 @@
 
 namespace simt {
 
+// TSan has room for 8,128 threads and fibers in all and takes milliseconds to make one.
+inline constexpr unsigned kMaxTsanWorkers = 2;
+inline constexpr unsigned kMaxTsanFibers = 2048;  // a worker
+
 class Worker {
  public:
   Worker();
@@ -20,7 +24,7 @@ class Worker {
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
-  static Worker& current();       // of the calling operating system thread
+  static Worker& of_this_os_thread();
   static Fiber& current_fiber() { return static_cast<Fiber&>(self()); }
 
   // Runs blocks of the launch until none is left or one has failed.
@@ -39,7 +43,7 @@ class Worker {
  private:
   void run_group(unsigned group);
   void start_block(Block& block, unsigned rank, unsigned linear);
-  void start_thread(Block& block, unsigned linear, Fiber& fiber);
+  void start_thread(Block& block, unsigned linear, uint3 index, Fiber& fiber);
   Fiber& fiber_at(unsigned index);
   static void thread_main();
   void thread_exits(Fiber& fiber);
@@ -60,7 +64,7 @@ class Worker {
   std::vector<std::unique_ptr<Block>> blocks_;
   unsigned resident_blocks_ = 0;
   unsigned live_ = 0;         // threads of the group that have not exited
-  unsigned pool_offset_ = 0;  // TSan: alternates, so that successive blocks run on different fibers
+  unsigned pool_offset_ = 0;  // alternates under TSan
   unsigned spins_ = 0;        // in a row, with nothing else happening
   bool failed_ = false;
 };
