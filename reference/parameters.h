@@ -5,13 +5,13 @@
 // the same names; what arrives twice (a shared head, a repeated layer) is added up.
 #pragma once
 
-#include <initializer_list>
 #include <map>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
 
+#include "reference/check.h"
 #include "reference/numerics.h"
 #include "reference/tensor.h"
 
@@ -33,13 +33,6 @@ struct Parameter {
   Tensor<T> value;
   ParameterFlags flags;
 };
-
-// "[2, 5, 32]"
-inline std::string to_string(const Shape& shape) {
-  std::string text = "[";
-  for (Index extent : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(extent);
-  return text + "]";
-}
 
 template <class T>
 class Parameters {

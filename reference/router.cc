@@ -343,12 +343,11 @@ Tensor<T> router_choice_shortfall(const RouterOptions& options, const Tensor<T>&
     }
     // Either the router's own groups were kept, or those that the chosen experts come from.
     const std::vector<T> groups = group_scores<T>(options, c, has_correction_bias);
-    std::vector<T> preferring_used = groups;
+    std::vector<T> used_first = groups;
     for (Index e = 0; e < experts; ++e)
-      if (is_chosen[e]) preferring_used[e / (experts / options.n_group)] = std::numeric_limits<T>::infinity();
+      if (is_chosen[e]) used_first[e / (experts / options.n_group)] = std::numeric_limits<T>::infinity();
     shortfall[t] = std::numeric_limits<T>::infinity();
-    for (const std::vector<T>* preference : {&groups, &preferring_used}) {
-      const std::vector<Index> kept = top_k<T>(*preference, options.topk_group);
+    for (const std::vector<Index>& kept : {top_k<T>(groups, options.topk_group), top_k<T>(used_first, options.topk_group)}) {
       std::vector<bool> is_kept(options.n_group, false);
       for (Index group : kept) is_kept[group] = true;
       const std::vector<T> masked = with_groups_dropped<T>(options, c, kept);

@@ -99,7 +99,12 @@ void check_fixture(const std::string& name, const FixtureGates& gates, const Run
     if (std::getenv("ASSAY_SHOW_GATES"))
       std::printf("%-36s %-50s %6zu elements, recording %.2e, own policy %.2e of the oracle, ratio %.3f\n", name.c_str(),
                   recorded.name.c_str(), recorded.data.size(), theirs / size, ours / size, theirs / ours);
-    if (!is_bfloat16) {
+    // Noise-dominated: the sum cancels to less than the rounding errors of its terms, of which each has a handful.
+    const double noise = terms == oracle.end() ? 0 : 8 * (is_bfloat16 ? 0x1p-9 : 0x1p-24) * rms(terms->second);
+    if (rms(wanted) < 8 * noise) {
+      EXPECT_LE(theirs, noise);
+      EXPECT_LE(ours, noise);
+    } else if (!is_bfloat16) {
       EXPECT_LE(theirs / size, gates.relative_l2) << "recording against the oracle";
       EXPECT_LE(ours / size, gates.relative_l2) << "float32 policy against the oracle";
     } else if (recorded.data.size() >= 256) {
