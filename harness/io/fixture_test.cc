@@ -3,8 +3,10 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
+#include <algorithm>
 #include <cstring>
+#include <ctime>
+#include <functional>
 
 #include "harness/io/file.h"
 #include "harness/io/temporary_folder.h"
@@ -53,15 +55,14 @@ TEST(Fixture, ReadsALargeFileQuickly) {
   const auto largest = *std::max_element(files.begin(), files.end(), [](const fs::path& a, const fs::path& b) {
     return fs::file_size(a) < fs::file_size(b);
   });
-  double best = 1e9;
+  double best = 1e9;  // seconds of this process: what else the machine does is not counted
   for (int i = 0; i < 5; ++i) {
-    const auto start = std::chrono::steady_clock::now();
+    const std::clock_t start = std::clock();
     read_fixture(largest);
-    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    best = std::min(best, static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC);
   }
-  const double megabytes = static_cast<double>(fs::file_size(largest)) / 1e6;
-  RecordProperty("megabytes_per_second", static_cast<int>(megabytes / best));
-  EXPECT_LT(best, 0.2 * megabytes) << "reads " << megabytes / best << " MB/s";  // usually 50 times faster
+  // At least 25 MB/s: 1.5 MB in 60 ms.
+  EXPECT_LT(best, static_cast<double>(fs::file_size(largest)) / 25e6) << largest;
 }
 
 TEST(Fixture, WritesWhatItReads) {

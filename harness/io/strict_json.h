@@ -64,7 +64,7 @@ void visit_json(std::string_view text, JsonVisitor& visitor);
 
 // Builds the values it is shown into a tree. Refuses more than kMaxJsonTreeValues of them: a tree takes many times the
 // memory of its text.
-inline constexpr std::size_t kMaxJsonTreeValues = std::size_t{1} << 22;
+inline constexpr std::size_t kMaxJsonTreeValues = std::size_t{1} << 24;
 class JsonTree final : public JsonVisitor {
  public:
   void begin(const JsonPath& path, bool object) override;

@@ -1,0 +1,143 @@
+#include "harness/report/table.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <vector>
+
+#include "harness/report/failure.h"
+
+namespace assay::harness {
+namespace {
+
+using Cells = std::vector<std::string>;
+
+// Columns as wide as their widest cell; text to the left, numbers to the right.
+std::string aligned(const std::vector<Cells>& rows, const std::vector<bool>& right) {
+  std::vector<std::size_t> widths(right.size());
+  for (const Cells& row : rows)
+    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+  std::string text;
+  for (const Cells& row : rows) {
+    std::string line;
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      line += right[i] ? fmt::format("{:>{}}", row[i], widths[i]) : fmt::format("{:<{}}", row[i], widths[i]);
+      if (i + 1 < row.size()) line += "  ";
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    text += line + '\n';
+  }
+  return text;
+}
+
+struct Group {
+  std::int64_t cases = 0;
+  std::map<Status, std::int64_t> counts;
+  double headroom = std::numeric_limits<double>::infinity();
+  std::string tensor;  // that of the least headroom
+
+  void add(const CaseResult& c) {
+    ++cases;
+    ++counts[c.status];
+    for (const TensorResult& t : c.tensors)
+      if (tensor.empty() || t.headroom < headroom) {
+        headroom = t.headroom;
+        tensor = t.tensor;
+      }
+  }
+};
+
+std::string verdict_table(const RunResult& run) {
+  std::vector<std::pair<std::pair<std::string, std::string>, Group>> groups;  // in the order of the run
+  std::map<std::pair<std::string, std::string>, std::size_t> index;
+  for (const CaseResult& c : run.cases) {
+    const std::pair key(printable(c.operation), printable(c.dtype));
+    const auto [it, fresh] = index.try_emplace(key, groups.size());
+    if (fresh) groups.emplace_back(key, Group{});
+    groups[it->second].second.add(c);
+  }
+  std::sort(groups.begin(), groups.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+
+  std::vector<Status> statuses = {Status::passed};  // and every other one that occurs
+  for (const auto& [status, count] : run.counts())
+    if (status != Status::passed) statuses.push_back(status);
+  Cells head = {"operation", "dtype", "cases"};
+  std::vector<bool> right = {false, false, true};
+  for (const Status s : statuses) {
+    head.emplace_back(name(s));
+    right.push_back(true);
+  }
+  head.insert(head.end(), {"headroom", "least at"});
+  right.insert(right.end(), {true, false});
+
+  std::vector<Cells> rows = {head};
+  for (const auto& [key, group] : groups) {
+    Cells row = {key.first, key.second, std::to_string(group.cases)};
+    for (const Status s : statuses) {
+      const auto it = group.counts.find(s);
+      row.push_back(it == group.counts.end() ? "-" : std::to_string(it->second));
+    }
+    row.push_back(group.tensor.empty() ? "-" : headroom_text(group.headroom));
+    row.push_back(printable(group.tensor));
+    rows.push_back(row);
+  }
+  return aligned(rows, right);
+}
+
+std::string trust_table(const RunResult& run) {
+  std::vector<Cells> rows = {{"trust", "operation", "dtype", "tensor", "compared", "why"}};
+  for (const TrustResult& t : run.trust)
+    if (t.trust != Trust::trusted) {
+      rows.push_back({std::string(name(t.trust)), printable(t.operation), printable(t.dtype), printable(t.tensor),
+                      std::to_string(t.compared), printable(t.reason)});
+    }
+  return rows.size() == 1 ? "" : aligned(rows, {false, false, false, false, true, false}) + '\n';
+}
+
+std::string failures(const RunResult& run, const TableOptions& options) {
+  std::string text;
+  std::size_t told = 0, bad = 0;
+  for (const CaseResult& c : run.cases) {
+    if (!is_bad(c.status)) continue;
+    if (++bad <= options.full_failures) {
+      text += failure_text(c, options.style) + '\n';
+      ++told;
+    }
+  }
+  if (bad > told) {
+    text += fmt::format("{} more did not pass; --json FILE keeps them all.\n\n",
+                        count_text(static_cast<std::int64_t>(bad - told), "case"));
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string verdict_line(const RunResult& run, const TextStyle& style) {
+  const bool ok = run.exit_code() == 0;
+  const auto doubtful =
+      std::count_if(run.trust.begin(), run.trust.end(), [](const TrustResult& t) { return t.trust != Trust::trusted; });
+  std::string parts;
+  for (const auto& [status, count] : run.counts()) {
+    parts += fmt::format("{}{} {}", parts.empty() ? "" : ", ", count, name(status));
+  }
+  if (doubtful > 0) parts += fmt::format(", {} not trusted", count_text(doubtful, "tensor"));
+  const std::string verdict = painted(ok ? "PASSED" : "NOT PASSED", ok ? Tone::good : Tone::bad, style);
+  return fmt::format("{}: {} on {}{}: {} in {}\n", verdict,
+                     count_text(static_cast<std::int64_t>(run.cases.size()), "case"),
+                     run.target.empty() ? "no target" : printable(run.target),
+                     run.candidate.empty() ? "" : " (" + printable(run.candidate) + ")",
+                     parts.empty() ? "nothing ran" : parts, seconds_text(run.seconds));
+}
+
+std::string table(const RunResult& run, const TableOptions& options) {
+  std::string text;
+  if (!run.cases.empty()) text += verdict_table(run) + '\n';
+  text += trust_table(run) + failures(run, options);
+  for (const std::string& note : run.notes) text += fmt::format("Note: {}\n", printable(note));
+  return text + verdict_line(run, options.style);
+}
+
+}  // namespace assay::harness
