@@ -6,6 +6,7 @@
 
 #include "reference/testing/compare.h"
 #include "reference/testing/gradient_check.h"
+#include "reference/testing/layer_check.h"
 
 namespace assay::reference {
 namespace {
@@ -95,6 +96,30 @@ TEST_P(GatedRmsNormProperty, TheGradientIsNearlyOrthogonalToTheInput) {  // per 
       EXPECT_NEAR(dot(&x(r, first), &grad.d_hidden_states(r, first), group_size), eps * std::pow(out.rstd(g, r), 3) * along,
                   1e-13 * static_cast<double>(group_size) * 27);  // rounding of products below 3 * 3 * 3
     }
+}
+
+class GatedRmsNormFixture : public ::testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(Upstream, GatedRmsNormFixture, ::testing::ValuesIn(testing::fixture_names("rmsnorm_gated_")));
+
+TEST_P(GatedRmsNormFixture, Reproduced) {
+  const auto run = [](const auto& num, const auto& p, const testing::Fixture& fixture) {
+    using T = typename std::remove_cvref_t<decltype(num)>::Scalar;
+    const auto in_rows = [&](const char* name) {
+      const auto t = fixture[name].as<T>();
+      return t.reshaped({t.size() / t.dim(-1), t.dim(-1)});
+    };
+    const auto x = in_rows("input.hidden_states"), d_y = in_rows("grad.output.hidden_states");
+    const auto gate = fixture.find("input.gate") ? in_rows("input.gate") : Tensor<T>{};
+    const auto* z = gate.empty() ? nullptr : &gate;
+    const Index group_size = fixture.attributes.at("group_size");
+    const auto out = gated_rms_norm_forward(num, x, z, p["weight"], group_size, fixture.attributes.at("eps").template get<T>());
+    const auto d = gated_rms_norm_backward(num, x, z, p["weight"], out.rstd, d_y, group_size);
+    return testing::Results<T>{{"output.hidden_states", out.hidden_states},
+                               {"grad.input.hidden_states", d.d_hidden_states},
+                               {"grad.input.gate", d.d_gate},
+                               {"grad.weight", d.d_weight}};
+  };
+  testing::check_fixture(GetParam(), {.relative_l2 = 5e-6}, run);
 }
 
 TEST(GatedRmsNorm, Wrong) {

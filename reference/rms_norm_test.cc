@@ -6,6 +6,7 @@
 
 #include "reference/testing/compare.h"
 #include "reference/testing/gradient_check.h"
+#include "reference/testing/layer_check.h"
 
 namespace assay::reference {
 namespace {
@@ -100,6 +101,24 @@ TEST_P(RmsNormProperty, TheGradientIsNearlyOrthogonalToTheInput) {  // sum x dx 
     EXPECT_NEAR(dot(xr, &grad.d_hidden_states(r, 0), width), eps * std::pow(out.rstd[r], 3) * along,
                 1e-13 * static_cast<double>(width) * 9);  // rounding of width products below 9
   }
+}
+
+class RmsNormFixture : public ::testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(Upstream, RmsNormFixture, ::testing::ValuesIn(testing::fixture_names("rms_norm_")));
+
+TEST_P(RmsNormFixture, Reproduced) {
+  const auto run = [](const auto& num, const auto& p, const testing::Fixture& fixture) {
+    using T = typename std::remove_cvref_t<decltype(num)>::Scalar;
+    const auto x = fixture["input.hidden_states"].as<T>();
+    const Index width = x.dim(-1);
+    const auto rows = x.reshaped({x.size() / width, width}), d_y = fixture["grad.output.hidden_states"].as<T>().reshaped(rows.shape());
+    const auto out = rms_norm_forward(num, rows, p["weight"], nullptr, fixture.attributes.at("eps").template get<T>());
+    const auto d = rms_norm_backward(num, rows, p["weight"], out.rstd, d_y, nullptr);
+    return testing::Results<T>{{"output.hidden_states", out.hidden_states},
+                               {"grad.input.hidden_states", d.d_hidden_states},
+                               {"grad.weight", d.d_weight}};
+  };
+  testing::check_fixture(GetParam(), {.relative_l2 = 5e-6}, run);
 }
 
 TEST(RmsNorm, EmptyAndWrong) {
