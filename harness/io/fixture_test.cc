@@ -61,8 +61,8 @@ TEST(Fixture, ReadsALargeFileQuickly) {
     read_fixture(largest);
     best = std::min(best, static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC);
   }
-  // At least 25 MB/s: 1.5 MB in 60 ms.
-  EXPECT_LT(best, static_cast<double>(fs::file_size(largest)) / 25e6) << largest;
+  // At least 10 MB/s, a third of what a quiet machine does.
+  EXPECT_LT(best, static_cast<double>(fs::file_size(largest)) / 10e6) << largest;
 }
 
 TEST(Fixture, WritesWhatItReads) {

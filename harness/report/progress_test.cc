@@ -54,7 +54,7 @@ TEST_F(ProgressTest, ATerminalGetsABarAndFailuresAsTheyHappen) {
   EXPECT_EQ(take(), "");
   now_ += 0.01;
   p(bad_, 3, 4);
-  EXPECT_EQ(take().substr(0, 32), "\r\x1b[KFAILED rms_norm/backward rows");
+  EXPECT_TRUE(take().starts_with("\r\x1b[KFAILED rms_norm/backward rows"));
   now_ += 0.2;
   p(good_, 4, 4);
   EXPECT_EQ(take(), "\r\x1b[K[" + std::string(38, '#') + "] 4/4, 1 not passed ");
