@@ -31,10 +31,9 @@ std::string CapturedOutput::text() const {
 
 std::string telling_lines(std::string_view text, std::size_t lines) {
   while (text.ends_with('\n')) text.remove_suffix(1);
-  for (const std::string_view sign : {"ERROR: ", "WARNING: ", "runtime error: "}) {
-    const std::size_t at = text.find(sign);
-    if (at == std::string_view::npos || text.find("Sanitizer") == std::string_view::npos) continue;
-    std::string_view report = text.substr(text.rfind('\n', at) + 1);  // npos + 1 is 0: the first line
+  const std::size_t sign = std::min(text.find("Sanitizer: "), text.find(": runtime error: "));
+  if (sign != std::string_view::npos) {
+    const std::string_view report = text.substr(text.rfind('\n', sign) + 1);  // npos + 1 is 0: the first line
     std::size_t end = 0;
     for (std::size_t line = 0; line < lines && end != std::string_view::npos; ++line) {
       end = report.find('\n', end == 0 ? 0 : end + 1);

@@ -28,7 +28,7 @@ Encoder ran_frame(std::int64_t unwritten_first = 1, std::uint32_t absent = 2, st
   out.put(protocol::RunStatus::completed);
   out.put(std::string_view(""));
   out.put(std::uint64_t{0});
-  for (const std::int32_t field : {2, 1, 1, 0, 0, 1}) out.put(field);
+  for (const std::int32_t field : {2, 1, 1, 0, 0, 1, 1}) out.put(field);
   out.put(std::string_view("warp_per_row"));
   out.put(0.25);
   for (const std::uint32_t value : {1u, fence_tensor, 1u}) out.put(value);
@@ -51,6 +51,7 @@ TEST(DecodeRan, ReadsAnAnswer) {
   EXPECT_EQ(frame.contract.multiply, ASSAY_MULTIPLY_3XTF32);
   EXPECT_EQ(frame.contract.accumulate, ASSAY_ACCUMULATE_FP32_TENSOR_CORE);
   EXPECT_TRUE(frame.contract.deterministic);
+  EXPECT_EQ(frame.contract.functions, ASSAY_FUNCTIONS_FAST);
   EXPECT_TRUE(frame.contract.workspace_zeroed);
   EXPECT_EQ(frame.variant, "warp_per_row");
   EXPECT_EQ(frame.seconds, 0.25);

@@ -100,7 +100,7 @@ def main():
         seconds = time.perf_counter() - start
         absent = [i for i, t in enumerate(tensors.values()) if t["role"] == TAP]
         send(3, struct.pack("<I", COMPLETED) + text("") + struct.pack("<Q", saved_bytes) +
-             struct.pack("<6i", 0, 0, 1, 0, 0, 0) + text("loops") + struct.pack("<d", seconds) +
+             struct.pack("<7i", 0, 0, 1, 0, 0, 0, 0) + text("loops") + struct.pack("<d", seconds) +
              struct.pack("<III", 0, 0, 0) + struct.pack(f"<I{len(absent)}I", len(absent), *absent))
 
 
