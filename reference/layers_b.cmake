@@ -11,6 +11,6 @@ set(assay_reference_layers_b
 target_sources(assay_reference PRIVATE ${assay_reference_layers_b})
 list(APPEND assay_reference_sources ${assay_reference_layers_b})
 
-foreach(name attention mlp router)
+foreach(name attention mlp moe router)
   assay_test(reference_${name}_test SOURCES ${name}_test.cc LIBS assay_reference_testing LABELS reference)
 endforeach()

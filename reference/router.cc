@@ -129,6 +129,28 @@ void score_row_backward(const Numerics<T>& num, ScoreFunction function, std::spa
   }
 }
 
+// What scores are rounded to between score function and weights: a model-precision sigmoid gate stays in the model's dtype,
+// all others work in float32.
+template <class T>
+Numerics<T> score_numerics(const Numerics<T>& num, const RouterOptions& o) {
+  return !o.gate_in_float32 && uses_sigmoid(o.score_function) ? num : unrounded(num);
+}
+
+template <class T>
+T sum_of_scores(const Numerics<T>& scores, std::span<const T> p) {
+  return scores.store(total_of<T>(p)) + T(kSumFloor);
+}
+
+// The gradient of p, in place of that of p / sum p:  (d_j - sum_m d_m p_m / sum) / sum.
+template <class T>
+void normalize_backward(const Numerics<T>& scores, std::span<const T> p, std::span<T> d) {
+  const T total = sum_of_scores(scores, p);
+  std::vector<T> terms(p.size());
+  for (std::size_t j = 0; j < p.size(); ++j) terms[j] = scores.store(d[j] * scores.store(scores.store(p[j] / total) / total));
+  const T d_total = scores.store(total_of<T>(terms));
+  for (T& value : d) value = scores.store(scores.store(value / total) - d_total);
+}
+
 void check_indices(const RouterOptions& o, const Tensor<Index>& indices, Index tokens) {
   if (indices.shape() != Shape{tokens, o.num_experts_per_tok})
     throw std::invalid_argument("router: indices " + to_string(indices.shape()) + "; want " +
@@ -186,14 +208,14 @@ T load_share(const RouterOptions& o, Index load, Index real) {
 
 // aux = sum_e f_e P_e,  P_e = the mean over real tokens of the original scores, normalised if the weights are.
 template <class T>
-T auxiliary_loss(const Numerics<T>& num, const RouterOptions& o, const RouterOutput<T>& out,
+T auxiliary_loss(const Numerics<T>& num, const Numerics<T>& scores, const RouterOptions& o, const RouterOutput<T>& out,
                  const Tensor<std::uint8_t>* token_mask) {
   const Index tokens = out.scores.dim(0), experts = o.n_routed_experts, real = real_tokens(token_mask, tokens);
   std::vector<T> total(experts, T(0));
   for (Index t = 0; t < tokens; ++t) {
     if (!is_real(token_mask, t)) continue;
     const std::vector<T> s = original_scores(o, out, t);
-    const T divisor = normalizes(o) ? total_of<T>(s) + T(kSumFloor) : T(1);
+    const T divisor = normalizes(o) ? sum_of_scores<T>(scores, s) : T(1);
     for (Index e = 0; e < experts; ++e) total[e] += num.store(s[e] / divisor);
   }
   T loss = 0;
@@ -204,14 +226,14 @@ T auxiliary_loss(const Numerics<T>& num, const RouterOptions& o, const RouterOut
 
 // Adds the gradient of alpha * aux to d, the gradient of one token's original scores.
 template <class T>
-void add_auxiliary_gradient(const RouterOptions& o, const RouterOutput<T>& out, Index t, Index real, T alpha, std::span<T> d) {
+void add_auxiliary_gradient(const Numerics<T>& scores, const RouterOptions& o, const RouterOutput<T>& out, Index t, Index real,
+                            T alpha, std::span<T> d) {
   const std::vector<T> s = original_scores(o, out, t);
-  const T divisor = normalizes(o) ? total_of<T>(s) + T(kSumFloor) : T(1);
-  std::vector<T> f(s.size());
-  for (std::size_t e = 0; e < s.size(); ++e) f[e] = load_share<T>(o, out.expert_load[e], real);
-  const T mean = normalizes(o) ? inner<T>(f, s) / divisor : T(0);
-  const T scale = alpha / T(std::max<Index>(real, 1)) / divisor;
-  for (std::size_t e = 0; e < s.size(); ++e) d[e] += scale * (f[e] - mean);
+  std::vector<T> d_s(s.size());
+  for (std::size_t e = 0; e < s.size(); ++e)
+    d_s[e] = scores.store(alpha * load_share<T>(o, out.expert_load[e], real) / T(std::max<Index>(real, 1)));
+  if (normalizes(o)) normalize_backward<T>(scores, s, d_s);
+  for (std::size_t e = 0; e < s.size(); ++e) d[e] = scores.store(d[e] + d_s[e]);
 }
 
 }  // namespace
@@ -231,6 +253,7 @@ RouterOutput<T> router_forward(const Numerics<T>& num, const RouterOptions& opti
 
   const Numerics<T> float32 = unrounded(num);
   const Numerics<T>& gate = options.gate_in_float32 ? float32 : num;
+  const Numerics<T> scores = score_numerics(num, options);
   RouterOutput<T> out;
   out.logits = linear_forward(gate, x, weight, p.find("bias"));
   out.scores = Tensor<T>({tokens, experts});
@@ -261,9 +284,8 @@ RouterOutput<T> router_forward(const Numerics<T>& num, const RouterOptions& opti
       for (Index e : chosen) ++out.expert_load[e];
 
     std::vector<T> w = chosen_scores(num, options, out, t);
-    const Numerics<T>& scores = uses_sigmoid(options.score_function) ? gate : float32;
     if (normalizes(options)) {
-      const T total = scores.store(total_of<T>(w)) + T(kSumFloor);
+      const T total = sum_of_scores<T>(scores, w);
       for (T& value : w) value = scores.store(value / total);
     }
     for (Index j = 0; j < k; ++j) {
@@ -271,7 +293,7 @@ RouterOutput<T> router_forward(const Numerics<T>& num, const RouterOptions& opti
       out.weights(t, j) = options.weights_in_float32 ? scaled : num.store(scaled);
     }
   }
-  if (options.aux_loss_coefficient > 0) out.aux_loss = auxiliary_loss(num, options, out, token_mask);
+  if (options.aux_loss_coefficient > 0) out.aux_loss = auxiliary_loss(num, scores, options, out, token_mask);
   return out;
 }
 
@@ -284,6 +306,7 @@ Tensor<T> router_backward(const Numerics<T>& num, const RouterOptions& options, 
     throw std::invalid_argument("router_backward: d_weights " + to_string(d_weights.shape()) + "; want " + to_string(out.weights.shape()));
   const Numerics<T> float32 = unrounded(num);
   const Numerics<T>& gate = options.gate_in_float32 ? float32 : num;
+  const Numerics<T> scores = score_numerics(num, options);
   const Index real = real_tokens(token_mask, tokens);
   const T lambda = T(options.routed_scaling_factor);
   const T alpha = T(options.aux_loss_coefficient) * aux_loss_scale;
@@ -295,17 +318,13 @@ Tensor<T> router_backward(const Numerics<T>& num, const RouterOptions& options, 
     // Through the scale and the normalisation to the chosen scores.
     const std::vector<T> chosen = chosen_scores(num, options, out, t);
     std::vector<T> d_chosen(k);
-    for (Index j = 0; j < k; ++j) d_chosen[j] = lambda * d_weights(t, j);
-    if (normalizes(options)) {
-      const T total = total_of<T>(chosen) + T(kSumFloor);
-      const T mean = inner<T>(d_chosen, chosen) / total;
-      for (T& value : d_chosen) value = (value - mean) / total;
-    }
+    for (Index j = 0; j < k; ++j) d_chosen[j] = scores.store(lambda * d_weights(t, j));
+    if (normalizes(options)) normalize_backward<T>(scores, chosen, d_chosen);
     // Through the score function to the logits.
     const bool chosen_softmax = options.score_function == ScoreFunction::softmax;
     if (!chosen_softmax)
       for (Index j = 0; j < k; ++j) d[out.indices(t, j)] = d_chosen[j];
-    if (alpha > 0 && is_real(token_mask, t)) add_auxiliary_gradient<T>(options, out, t, real, alpha, d);
+    if (alpha > 0 && is_real(token_mask, t)) add_auxiliary_gradient<T>(scores, options, out, t, real, alpha, d);
     score_row_backward<T>(num, options.score_function, row(out.logits), row(out.scores), d);
     if (chosen_softmax) {
       score_row_backward<T>(num, ScoreFunction::softmax, {}, chosen, d_chosen);
