@@ -22,7 +22,9 @@ std::string list(const std::int64_t* values, int count) {
   return text.str();
 }
 
-std::string describe(const DLTensor& t) { return "shape " + list(t.shape, t.ndim) + ", strides " + list(t.strides, t.ndim); }
+std::string describe(const DLTensor& t) {
+  return "shape " + list(t.shape, t.ndim) + ", strides " + list(t.strides, t.ndim);
+}
 
 std::string name_of(DLDataType type) {
   const char* kind = type.code == kDLFloat    ? "float"

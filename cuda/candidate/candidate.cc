@@ -46,7 +46,7 @@ int contract(const assay_call*, assay_contract* result) {
   assay_contract ours = {};
   ours.struct_size = std::min(result->struct_size, sizeof ours);
   ours.multiply = ASSAY_MULTIPLY_IEEE;
-  ours.accumulate = ASSAY_ACCUMULATE_FP32;
+  ours.accumulate = kMethod == Method::naive ? ASSAY_ACCUMULATE_FP64 : ASSAY_ACCUMULATE_FP32;
   ours.deterministic = 1;
   ours.flush_denormals = 0;
   ours.softplus = ASSAY_SOFTPLUS_LOG1P;

@@ -25,6 +25,8 @@ std::span<const assay_schedule> schedules() {
   return list;
 }
 
-void select_schedule(std::int32_t index, std::uint64_t seed) { simt::set_schedule(static_cast<std::size_t>(index), seed); }
+void select_schedule(std::int32_t index, std::uint64_t seed) {
+  simt::set_schedule(static_cast<std::size_t>(index), seed);
+}
 
 }  // namespace assay::gpu::device

@@ -1,9 +1,8 @@
 // gated_rms_norm.forward and gated_rms_norm.backward of the catalogue, by cuda/gated_rms_norm.
-#include "cuda/gated_rms_norm/gated_rms_norm.h"
-
 #include "cuda/candidate/element_types.h"
 #include "cuda/candidate/flavour.h"
 #include "cuda/candidate/operation.h"
+#include "cuda/gated_rms_norm/gated_rms_norm.h"
 
 namespace assay::gpu {
 namespace {

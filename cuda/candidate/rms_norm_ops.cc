@@ -1,9 +1,8 @@
 // rms_norm.forward and rms_norm.backward of the catalogue, by cuda/rms_norm.
-#include "cuda/rms_norm/rms_norm.h"
-
 #include "cuda/candidate/element_types.h"
 #include "cuda/candidate/flavour.h"
 #include "cuda/candidate/operation.h"
+#include "cuda/rms_norm/rms_norm.h"
 
 namespace assay::gpu {
 namespace {
@@ -77,9 +76,9 @@ Backward::Backward(const Call& call)
       d_weight(call.vector("grad.weight", d_out.width)),
       has_residual(call.has("output.residual")),
       dims{normed.rows, normed.width, normed.stride} {
-  call.accept_only({"eps"}, {has_residual ? "output.residual" : "input.hidden_states", "param.weight",
-                             "grad.output.hidden_states", "grad.output.residual", "saved", "grad.input.hidden_states",
-                             "grad.input.residual", "grad.weight"});
+  call.accept_only(
+      {"eps"}, {has_residual ? "output.residual" : "input.hidden_states", "param.weight", "grad.output.hidden_states",
+                "grad.output.residual", "saved", "grad.input.hidden_states", "grad.input.residual", "grad.weight"});
   const Element activations = d_out.element;
   require_element("grad.input.hidden_states", d_hidden_states, activations);
   require_element_or_float32("param.weight", weight, activations);

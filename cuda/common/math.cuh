@@ -1,4 +1,5 @@
-// Scalar functions of the layers. Precise: expf, sqrtf and division as documented (2, 0 and 0 ulp), nothing approximate.
+// Scalar functions of the layers. Precise: expf, sqrtf and division as documented (2, 0 and 0 ulp), nothing
+// approximate.
 #pragma once
 
 #include "cuda/simt/simt.cuh"

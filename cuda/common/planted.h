@@ -17,6 +17,6 @@ enum class Break {
 };
 
 template <Break kBreak>
-inline constexpr bool planted = kBreak != Break::none && kBreak == Break::ASSAY_BREAK;
+inline constexpr bool planted = kBreak != Break::none&& kBreak == Break::ASSAY_BREAK;
 
 }  // namespace assay::gpu

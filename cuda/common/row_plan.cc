@@ -11,23 +11,32 @@ constexpr std::int64_t divide_up(std::int64_t n, std::int64_t d) { return n / d 
 
 const char* name(RowVariant variant) {
   switch (variant) {
-    case RowVariant::naive: return "naive";
-    case RowVariant::warp_per_row: return "warp_per_row";
-    case RowVariant::block_per_row: return "block_per_row";
-    case RowVariant::block_rereads_row: return "block_rereads_row";
+    case RowVariant::naive:
+      return "naive";
+    case RowVariant::warp_per_row:
+      return "warp_per_row";
+    case RowVariant::block_per_row:
+      return "block_per_row";
+    case RowVariant::block_rereads_row:
+      return "block_rereads_row";
   }
   return "?";
 }
 
 int RowPlan::rows_per_block() const {
   switch (variant) {
-    case RowVariant::naive: return threads;
-    case RowVariant::warp_per_row: return threads / kWarpSize;
-    default: return 1;
+    case RowVariant::naive:
+      return threads;
+    case RowVariant::warp_per_row:
+      return threads / kWarpSize;
+    default:
+      return 1;
   }
 }
 
-std::int64_t RowPlan::blocks(std::int64_t rows) const { return std::min(divide_up(rows, rows_per_block()), kMaxBlocks); }
+std::int64_t RowPlan::blocks(std::int64_t rows) const {
+  return std::min(divide_up(rows, rows_per_block()), kMaxBlocks);
+}
 
 RowPlan plan_row(std::int64_t elements, int vector_width, int max_block_threads, Method method) {
   if (method == Method::naive) return {RowVariant::naive, 1, kWarpTeamThreads};

@@ -24,7 +24,7 @@ constexpr int kept_elements(int vector_width) { return vector_width > 1 ? 16 : 8
 constexpr int kept_vectors(int vector_width) { return kept_elements(vector_width) / vector_width; }
 
 constexpr int kWarpSize = 32;
-constexpr int kWarpTeamThreads = 128;      // four rows per block; more would only make blocks harder to place
+constexpr int kWarpTeamThreads = 128;  // four rows per block; more would only make blocks harder to place
 constexpr int kRereadThreads = 256;
 constexpr std::int64_t kMaxBlocks = 1 << 16;
 

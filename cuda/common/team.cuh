@@ -18,7 +18,8 @@ SIMT_DEV float warp_sum(float value) {
 class WarpTeam {
  public:
   static constexpr int kMaxThreads = kWarpTeamThreads;
-  static constexpr int kMinBlocks = 3;  // per multiprocessor: 168 registers a thread. Left to itself, ptxas saves some and spills
+  static constexpr int kMinBlocks =
+      3;  // per multiprocessor: 168 registers a thread. Left to itself, ptxas saves some and spills
 
   SIMT_DEV WarpTeam() : rank_(static_cast<int>(threadIdx.x) % kWarpSize) {}
   SIMT_DEV int rank() const { return rank_; }
@@ -89,7 +90,8 @@ void visit_row_plan(const RowPlan& plan, Body body) {
   constexpr int kVec = 16 / sizeof(T);
   const bool vectors = plan.vector_width > 1;
   switch (plan.variant) {
-    case RowVariant::naive: break;
+    case RowVariant::naive:
+      break;
     case RowVariant::warp_per_row:
       return vectors ? body.template operator()<WarpTeam, kVec, true>() : body.template operator()<WarpTeam, 1, true>();
     case RowVariant::block_per_row:

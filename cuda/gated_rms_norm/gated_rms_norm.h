@@ -17,11 +17,11 @@
 namespace assay::gpu {
 
 struct GatedRmsNormDims {
-  std::int64_t rows;           // B * S in train and prefill, B in decode; 0 is fine
-  std::int64_t width;          // 1 .. 2^30
-  std::int64_t group_size;     // divides width
-  std::int64_t row_stride;     // elements from a row of hidden_states to the next, >= width
-  std::int64_t gate_stride;    // the same of gate (a slice of in_proj's output, say); without a gate >= width, too
+  std::int64_t rows;         // B * S in train and prefill, B in decode; 0 is fine
+  std::int64_t width;        // 1 .. 2^30
+  std::int64_t group_size;   // divides width
+  std::int64_t row_stride;   // elements from a row of hidden_states to the next, >= width
+  std::int64_t gate_stride;  // the same of gate (a slice of in_proj's output, say); without a gate >= width, too
 
   std::int64_t groups() const { return width / group_size; }
 };
@@ -55,8 +55,8 @@ struct GatedRmsNormBackward {
 // Asynchronous on `stream`. Throw std::invalid_argument, before any launch, if an argument is unusable.
 // Types <T, W>: <float>, <bf16>, <bf16, float>.
 template <class T, class W>
-void gated_rms_norm_forward(const GatedRmsNormDims& dims, const GatedRmsNormForward<T, W>& tensors,
-                            cudaStream_t stream, Method method = Method::automatic);
+void gated_rms_norm_forward(const GatedRmsNormDims& dims, const GatedRmsNormForward<T, W>& tensors, cudaStream_t stream,
+                            Method method = Method::automatic);
 template <class T, class W>
 void gated_rms_norm_backward(const GatedRmsNormDims& dims, const GatedRmsNormBackward<T, W>& tensors,
                              cudaStream_t stream, Method method = Method::automatic);

@@ -9,8 +9,8 @@
 // Layout     as the forward's; d_x and d_z compact
 // Numerics   float; c by fma in an order fixed by the plan; d_x and d_z rounded once. d_weight: team (p, g) sums rows
 //            p, p + count, ... of group g; then column_sum adds the teams: an order fixed by `rows`; rounded once
-// Versions   naive (a thread per row and group, then a thread per column), warp_per_row, block_per_row,
-//            block_rereads_row
+// Versions   naive (a thread per row and group, then a thread per column; double sums), warp_per_row,
+//            block_per_row, block_rereads_row
 // Cost       memory-bound: rows * width * sizeof(T) * (3 read, 2 written) with a gate, (2 read, 1 written) without;
 //            the partial sums of d_weight: at most 1/4 of 8 bytes per element
 // Limits     width <= 2^30
@@ -98,13 +98,13 @@ __global__ void __launch_bounds__(WarpTeam::kMaxThreads, WarpTeam::kMinBlocks)
     const std::int64_t begin = group * dims.group_size, end = begin + dims.group_size;
     const float rstd = t.rstd[group * dims.rows + row];
     Terms<1> terms;
-    float sum = 0.0f;
+    double sum = 0.0;
     for (std::int64_t i = begin; i < end; ++i) {
       load_terms(dims, t, row, i, rstd, terms);
       multiply_by_weight(t, i, terms);
-      sum += terms.d_out[0] * terms.vhat[0];
+      sum += static_cast<double>(terms.d_out[0]) * terms.vhat[0];
     }
-    const float c = sum / static_cast<float>(dims.group_size);
+    const auto c = static_cast<float>(sum / static_cast<double>(dims.group_size));
     for (std::int64_t i = begin; i < end; ++i) {
       load_terms(dims, t, row, i, rstd, terms);
       multiply_by_weight(t, i, terms);
@@ -120,12 +120,12 @@ __global__ void __launch_bounds__(WarpTeam::kMaxThreads, WarpTeam::kMinBlocks)
   if (i >= dims.width) return;
   const float* const rstd = t.rstd + i / dims.group_size * dims.rows;
   Terms<1> terms;
-  float sum = 0.0f;
+  double sum = 0.0;
   for (std::int64_t row = 0; row < dims.rows; ++row) {
     load_terms(dims, t, row, i, rstd[row], terms);
-    sum += terms.d_out[0] * terms.vhat[0];
+    sum += static_cast<double>(terms.d_out[0]) * terms.vhat[0];
   }
-  t.d_weight[i] = from_float<W>(sum);
+  t.d_weight[i] = from_float<W>(static_cast<float>(sum));
 }
 
 // Team n = (p, group): the gradients of that group in rows p, p + partials, ... and the sum of their parts of d_weight,
@@ -206,22 +206,32 @@ void gated_rms_norm_backward(const GatedRmsNormDims& dims, const GatedRmsNormBac
   const auto& t = tensors;
   gated_rms_norm::check_dims("gated_rms_norm_backward", dims);
   require(t.d_weight, "gated_rms_norm_backward: d_weight is null; want a pointer");
-  require((t.gate == nullptr) == (t.d_gate == nullptr), "gated_rms_norm_backward: gate and d_gate; want both or neither");
+  require((t.gate == nullptr) == (t.d_gate == nullptr),
+          "gated_rms_norm_backward: gate and d_gate; want both or neither");
   require(dims.rows == 0 || (t.hidden_states && t.weight && t.rstd && t.d_out && t.d_hidden_states && t.workspace),
           "gated_rms_norm_backward: hidden_states, weight, rstd, d_out, d_hidden_states or workspace is null; "
           "want a pointer");
-  const int vector = vector_width(
-      sizeof(T), {dims.group_size, dims.row_stride, dims.gate_stride},
-      {t.hidden_states, t.gate, t.weight, t.d_out, t.d_hidden_states, t.d_gate, t.workspace});
+  const int vector =
+      vector_width(sizeof(T), {dims.group_size, dims.row_stride, dims.gate_stride},
+                   {t.hidden_states, t.gate, t.weight, t.d_out, t.d_hidden_states, t.d_gate, t.workspace});
   gated_rms_norm::launch_backward(gated_rms_norm::plan_backward(dims, vector, method), dims, tensors, stream);
 }
 
 using bf16 = __nv_bfloat16;
-template void gated_rms_norm_backward(const GatedRmsNormDims&, const GatedRmsNormBackward<float, float>&,
-                                      cudaStream_t, Method);
+template void gated_rms_norm_backward(const GatedRmsNormDims&, const GatedRmsNormBackward<float, float>&, cudaStream_t,
+                                      Method);
 template void gated_rms_norm_backward(const GatedRmsNormDims&, const GatedRmsNormBackward<bf16, bf16>&, cudaStream_t,
                                       Method);
 template void gated_rms_norm_backward(const GatedRmsNormDims&, const GatedRmsNormBackward<bf16, float>&, cudaStream_t,
                                       Method);
+
+namespace gated_rms_norm {
+template void launch_backward(const Plan&, const GatedRmsNormDims&, const GatedRmsNormBackward<float, float>&,
+                              cudaStream_t);
+template void launch_backward(const Plan&, const GatedRmsNormDims&, const GatedRmsNormBackward<bf16, bf16>&,
+                              cudaStream_t);
+template void launch_backward(const Plan&, const GatedRmsNormDims&, const GatedRmsNormBackward<bf16, float>&,
+                              cudaStream_t);
+}  // namespace gated_rms_norm
 
 }  // namespace assay::gpu

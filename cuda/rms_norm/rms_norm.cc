@@ -34,7 +34,8 @@ std::size_t rms_norm_backward_workspace(const RmsNormDims& dims) {
 
 const char* rms_norm_variant(const RmsNormDims& dims, std::size_t element_size, Method method) {
   rms_norm::check_dims("rms_norm_variant", dims);
-  return name(plan_row(dims.hidden_size, vector_width(element_size, {dims.hidden_size, dims.row_stride}, {}), rms_norm::kMaxBlockThreads, method)
+  return name(plan_row(dims.hidden_size, vector_width(element_size, {dims.hidden_size, dims.row_stride}, {}),
+                       rms_norm::kMaxBlockThreads, method)
                   .variant);
 }
 

@@ -8,7 +8,8 @@
 // Layout     as the forward's
 // Numerics   float; c by fma in an order fixed by the plan; d rounded once to each output's type. d_weight: team p sums
 //            rows p, p + count, ...; then column_sum adds the teams: an order fixed by `rows`; rounded once
-// Versions   naive (a thread per row, then a thread per column), warp_per_row, block_per_row, block_rereads_row
+// Versions   naive (a thread per row, then a thread per column; double sums), warp_per_row, block_per_row,
+//            block_rereads_row
 // Cost       memory-bound: rows * width * (sizeof(R) + sizeof(T) read, sizeof(T) written; d_out_residual and d_residual
 //            sizeof(R) each), and partials * width * 4 bytes written and read: at most 1/4 of 8 bytes per element
 // Limits     width <= 2^30
@@ -66,13 +67,14 @@ __global__ void __launch_bounds__(WarpTeam::kMaxThreads, WarpTeam::kMinBlocks)
   for (std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; row < dims.rows;
        row += threads) {
     const float rstd = t.rstd[row];
-    float u[1], xhat[1], sum = 0.0f;
+    float u[1], xhat[1];
+    double sum = 0.0;
     for (int i = 0; i < dims.hidden_size; ++i) {
       load_inputs(dims, t, row, i, rstd, u, xhat);
       multiply_by_weight(t, i, u);
-      sum += u[0] * xhat[0];
+      sum += static_cast<double>(u[0]) * xhat[0];
     }
-    const float c = sum / static_cast<float>(dims.hidden_size);
+    const auto c = static_cast<float>(sum / static_cast<double>(dims.hidden_size));
     for (int i = 0; i < dims.hidden_size; ++i) {
       load_inputs(dims, t, row, i, rstd, u, xhat);
       multiply_by_weight(t, i, u);
@@ -86,12 +88,13 @@ __global__ void __launch_bounds__(WarpTeam::kMaxThreads, WarpTeam::kMinBlocks)
     rms_norm_d_weight_naive_kernel(RmsNormDims dims, RmsNormBackward<T, R, W> t) {
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= dims.hidden_size) return;
-  float d_out[1], xhat[1], sum = 0.0f;
+  float d_out[1], xhat[1];
+  double sum = 0.0;
   for (std::int64_t row = 0; row < dims.rows; ++row) {
     load_inputs(dims, t, row, static_cast<int>(i), t.rstd[row], d_out, xhat);
-    sum += d_out[0] * xhat[0];
+    sum += static_cast<double>(d_out[0]) * xhat[0];
   }
-  t.d_weight[i] = from_float<W>(sum);
+  t.d_weight[i] = from_float<W>(static_cast<float>(sum));
 }
 
 // Team p: the gradients of rows p, p + partials, ... and the sum of their parts of d_weight, in t.workspace [p, :].
@@ -167,9 +170,9 @@ void rms_norm_backward(const RmsNormDims& dims, const RmsNormBackward<T, R, W>& 
   require(t.d_weight, "rms_norm_backward: d_weight is null; want a pointer");
   require(dims.rows == 0 || (t.normed && t.weight && t.rstd && t.d_out && t.d_hidden_states && t.workspace),
           "rms_norm_backward: normed, weight, rstd, d_out, d_hidden_states or workspace is null; want a pointer");
-  const int vector = vector_width(
-      sizeof(T), {dims.hidden_size, dims.row_stride},
-      {t.normed, t.weight, t.d_out, t.d_out_residual, t.d_hidden_states, t.d_residual, t.workspace});
+  const int vector =
+      vector_width(sizeof(T), {dims.hidden_size, dims.row_stride},
+                   {t.normed, t.weight, t.d_out, t.d_out_residual, t.d_hidden_states, t.d_residual, t.workspace});
   rms_norm::launch_backward(rms_norm::plan_backward(dims, vector, method), dims, tensors, stream);
 }
 
@@ -179,5 +182,15 @@ template void rms_norm_backward(const RmsNormDims&, const RmsNormBackward<bf16, 
 template void rms_norm_backward(const RmsNormDims&, const RmsNormBackward<bf16, bf16, float>&, cudaStream_t, Method);
 template void rms_norm_backward(const RmsNormDims&, const RmsNormBackward<bf16, float, bf16>&, cudaStream_t, Method);
 template void rms_norm_backward(const RmsNormDims&, const RmsNormBackward<bf16, float, float>&, cudaStream_t, Method);
+
+namespace rms_norm {
+template void launch_backward(const Plan&, const RmsNormDims&, const RmsNormBackward<float, float, float>&,
+                              cudaStream_t);
+template void launch_backward(const Plan&, const RmsNormDims&, const RmsNormBackward<bf16, bf16, bf16>&, cudaStream_t);
+template void launch_backward(const Plan&, const RmsNormDims&, const RmsNormBackward<bf16, bf16, float>&, cudaStream_t);
+template void launch_backward(const Plan&, const RmsNormDims&, const RmsNormBackward<bf16, float, bf16>&, cudaStream_t);
+template void launch_backward(const Plan&, const RmsNormDims&, const RmsNormBackward<bf16, float, float>&,
+                              cudaStream_t);
+}  // namespace rms_norm
 
 }  // namespace assay::gpu

@@ -7,7 +7,8 @@
 // Paths      train and prefill: rows = B * S. decode: rows = B
 // Layout     row-major; x's rows may lie row_stride apart. 16-byte accesses if width, stride and pointers allow
 // Numerics   squares summed in float by fma, in an order fixed by the plan; division and square root, no approximation
-// Versions   naive (one thread per row), warp_per_row, block_per_row (row in registers), block_rereads_row (any width)
+// Versions   naive (a thread per row, double sums), warp_per_row, block_per_row (row in registers),
+//            block_rereads_row (any width)
 // Cost       memory-bound: rows * width * (sizeof(T) read + sizeof(T) written), with a residual also sizeof(R) of each.
 //            64 x 4096 bf16 without residual: 1 MiB, 0.33 us at 3.2 TB/s: a launch's own latency is more.
 //            block_rereads_row reads a second time what the first pass left in L1 or L2
@@ -54,12 +55,13 @@ __global__ void __launch_bounds__(WarpTeam::kMaxThreads, WarpTeam::kMinBlocks)
   const std::int64_t threads = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
   for (std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; row < dims.rows;
        row += threads) {
-    float h[1], sum = 0.0f;
+    float h[1];
+    double sum = 0.0;
     for (int i = 0; i < dims.hidden_size; ++i) {
       load_normed(dims, t, row, i, h);
-      sum += h[0] * h[0];
+      sum += static_cast<double>(h[0]) * h[0];
     }
-    const float rstd = reciprocal_rms(sum, dims.hidden_size, t.eps);
+    const float rstd = reciprocal_rms(static_cast<float>(sum), dims.hidden_size, t.eps);
     for (int i = 0; i < dims.hidden_size; ++i) {
       load_normed(dims, t, row, i, h);
       store_outputs(dims, t, row, i, h, rstd);
@@ -131,5 +133,13 @@ template void rms_norm_forward(const RmsNormDims&, const RmsNormForward<bf16, bf
 template void rms_norm_forward(const RmsNormDims&, const RmsNormForward<bf16, bf16, float>&, cudaStream_t, Method);
 template void rms_norm_forward(const RmsNormDims&, const RmsNormForward<bf16, float, bf16>&, cudaStream_t, Method);
 template void rms_norm_forward(const RmsNormDims&, const RmsNormForward<bf16, float, float>&, cudaStream_t, Method);
+
+namespace rms_norm {
+template void launch_forward(const Plan&, const RmsNormDims&, const RmsNormForward<float, float, float>&, cudaStream_t);
+template void launch_forward(const Plan&, const RmsNormDims&, const RmsNormForward<bf16, bf16, bf16>&, cudaStream_t);
+template void launch_forward(const Plan&, const RmsNormDims&, const RmsNormForward<bf16, bf16, float>&, cudaStream_t);
+template void launch_forward(const Plan&, const RmsNormDims&, const RmsNormForward<bf16, float, bf16>&, cudaStream_t);
+template void launch_forward(const Plan&, const RmsNormDims&, const RmsNormForward<bf16, float, float>&, cudaStream_t);
+}  // namespace rms_norm
 
 }  // namespace assay::gpu
