@@ -1,4 +1,4 @@
-// What a sanitizer is told about memory that it sees as merely allocated. All four do nothing in other builds.
+// What a sanitizer is told about memory that it sees as merely allocated. They do nothing in other builds.
 #pragma once
 
 #include <cstddef>
@@ -33,6 +33,17 @@ inline void mark_undefined([[maybe_unused]] const void* memory, [[maybe_unused]]
 inline void mark_defined([[maybe_unused]] const void* memory, [[maybe_unused]] std::size_t bytes) {
 #ifdef ASSAY_MSAN
   __msan_unpoison(memory, bytes);
+#endif
+}
+// MemorySanitizer: reports the memory, and where its content came from, unless somebody computed it.
+#ifdef ASSAY_MSAN
+constexpr bool kTracksUndefined = true;
+#else
+constexpr bool kTracksUndefined = false;
+#endif
+inline void require_defined([[maybe_unused]] const void* memory, [[maybe_unused]] std::size_t bytes) {
+#ifdef ASSAY_MSAN
+  __msan_check_mem_is_initialized(memory, bytes);
 #endif
 }
 

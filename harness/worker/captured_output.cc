@@ -35,7 +35,7 @@ std::string telling_lines(std::string_view text, std::size_t lines) {
   if (sign != std::string_view::npos) {
     const std::string_view report = text.substr(text.rfind('\n', sign) + 1);  // npos + 1 is 0: the first line
     std::size_t end = 0;
-    for (std::size_t line = 0; line < lines && end != std::string_view::npos; ++line) {
+    for (std::size_t line = 0; line < 3 * lines && end != std::string_view::npos; ++line) {
       end = report.find('\n', end == 0 ? 0 : end + 1);
     }
     return std::string(report.substr(0, end));

@@ -319,7 +319,8 @@ class Worker::Impl {
         if (!receive_some()) return lost_connection();
         if (const auto fault = take_frame(wanted, payload)) return fault;
         if (frame_taken_ && frame.empty()) return std::nullopt;
-        if (frame_taken_) return kill_for(Outcome::crashed, "broke the protocol: it answered before it had read the request");
+        if (frame_taken_)
+          return kill_for(Outcome::crashed, "broke the protocol: it answered before it had read the request");
       }
       const auto now = Clock::now();
       if (now < next_watch) continue;
@@ -361,7 +362,8 @@ class Worker::Impl {
     const auto type = header.get<std::uint32_t>();
     const std::size_t end = protocol::kFrameHeader + std::size_t{bytes};
     if (type != static_cast<std::uint32_t>(wanted) || bytes > protocol::kMaxPayload || received_.size() > end) {
-      return kill_for(Outcome::crashed, fmt::format("broke the protocol{}: it sent something else than one answer", during()));
+      return kill_for(Outcome::crashed,
+                      fmt::format("broke the protocol{}: it sent something else than one answer", during()));
     }
     if (received_.size() < end) return std::nullopt;
     payload.assign(received_.begin() + protocol::kFrameHeader, received_.end());

@@ -462,6 +462,16 @@ TEST(Findings, TwoRunsOfOneCallShowWhatIsNotDeterministic) {
   EXPECT_NE(fickle.run(call).find("output.hidden_states")->bytes, fickle.run(call).find("output.hidden_states")->bytes);
 }
 
+TEST(Findings, TwoPoisonsShowWhatReadsMemoryThatNobodyWrote) {
+  Worker steady(options("base")), reads(options("reads_output"));
+  const Call call = rms_norm();
+  const auto output = [&](Worker& worker, int poison) {
+    return worker.run(call, {.poison = poison}).find("output.hidden_states")->bytes;
+  };
+  EXPECT_EQ(output(steady, 0), output(steady, 1));
+  EXPECT_NE(output(reads, 0), output(reads, 1));
+}
+
 TEST(Findings, AWorkspaceIsZeroedWhereTheContractSaysSo) {
   Worker worker(options("needs_zeroed_workspace"));
   for (int round = 0; round < 3; ++round) {

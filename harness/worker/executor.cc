@@ -164,8 +164,10 @@ class Session {
     }
     if (!launch(slot)) return false;
     stage_.set(Stage::download);
-    for (GuardedTensor& t : tensors_) {
-      if (!t.download(candidate_, slot, error)) return refuse(RunStatus::error, error);
+    for (std::size_t i = 0; i < tensors_.size(); ++i) {
+      const bool is_result = i < request_.tensors.size() && (request_.tensors[i].role == ASSAY_ROLE_OUT ||
+                                                             request_.tensors[i].role == ASSAY_ROLE_INOUT);
+      if (!tensors_[i].download(candidate_, slot, is_result, error)) return refuse(RunStatus::error, error);
     }
     return true;
   }
@@ -238,9 +240,9 @@ class Session {
 
   void report(Encoder& findings, bool both) {
     answer(reply_, RunStatus::completed, "", saved_bytes_);
-    for (const std::int32_t field : {contract_.multiply, contract_.accumulate, contract_.deterministic,
-                                     contract_.flush_denormals, contract_.softplus, contract_.functions,
-                                     contract_.workspace_zeroed}) {
+    for (const std::int32_t field :
+         {contract_.multiply, contract_.accumulate, contract_.deterministic, contract_.flush_denormals,
+          contract_.softplus, contract_.functions, contract_.workspace_zeroed}) {
       reply_.put(field);
     }
     reply_.put(std::string_view(variant_));

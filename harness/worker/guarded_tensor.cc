@@ -112,15 +112,30 @@ bool GuardedTensor::upload(const assay_candidate& candidate, std::string& error)
   return ok;
 }
 
-bool GuardedTensor::download(const assay_candidate& candidate, int slot, std::string& error) {
+bool GuardedTensor::download(const assay_candidate& candidate, int slot, bool is_result, std::string& error) {
   if (is_host(candidate)) permit(base_, guarded_bytes());
   std::vector<std::byte>& host = actual_[static_cast<std::size_t>(slot)];
   host.resize(guarded_bytes());
   const bool ok = copied("download", host.size(), error, [&](char* text, std::size_t size) {
     return candidate.download(host.data(), base_, host.size(), text, size);
   });
+  if (kTracksUndefined && is_result) require_defined_elements(host);
   mark_defined(host.data(), host.size());
   return ok;
+}
+
+// Elements that still hold a poison are another finding: unwritten.
+void GuardedTensor::require_defined_elements(const std::vector<std::byte>& host) const {
+  std::vector<std::byte> values = host;
+  mark_defined(values.data(), values.size());
+  layout_.for_each_run([&](const Run& run) {
+    for (std::size_t at = kFenceBytes + run.storage; at < kFenceBytes + run.storage + run.bytes;
+         at += poison_[0].size) {
+      const bool is_poison = std::memcmp(&values[at], &poison_[0].bits, poison_[0].size) == 0 ||
+                             std::memcmp(&values[at], &poison_[1].bits, poison_[1].size) == 0;
+      if (!is_poison) require_defined(&host[at], poison_[0].size);
+    }
+  });
 }
 
 std::optional<Difference> GuardedTensor::changed_fence(protocol::Where where) const {

@@ -34,9 +34,10 @@ class GuardedTensor {
   void fill_image_with_zeros(int pattern);
 
   // Device side. False and `error` if the candidate reports one. `slot` 0 or 1: which of two downloads to keep.
+  // `is_result`: MemorySanitizer reports elements that were computed from memory that nobody had written.
   bool allocate(MemoryPool& pool, std::string& error);
   bool upload(const assay_candidate& candidate, std::string& error);
-  bool download(const assay_candidate& candidate, int slot, std::string& error);
+  bool download(const assay_candidate& candidate, int slot, bool is_result, std::string& error);
   void* data() const { return base_ + kFenceBytes; }
 
   // Of download 0, against the image that was uploaded last before it.
@@ -51,6 +52,7 @@ class GuardedTensor {
  private:
   std::size_t guarded_bytes() const { return layout_.storage_bytes() + 2 * kFenceBytes; }
   void fill_fences(int pattern);
+  void require_defined_elements(const std::vector<std::byte>& host) const;
 
   Layout layout_;
   std::uint32_t owner_;

@@ -70,7 +70,7 @@ class GuardedTensorTest : public testing::Test {
     tensor_.fill_image(0, nullptr);
     ASSERT_TRUE(tensor_.upload(candidate_, error_)) << error_;
   }
-  void download() { ASSERT_TRUE(tensor_.download(candidate_, 0, error_)) << error_; }
+  void download() { ASSERT_TRUE(tensor_.download(candidate_, 0, true, error_)) << error_; }
   float* data() { return static_cast<float*>(tensor_.data()); }
 
   const assay_candidate candidate_ = hostile::base();
@@ -120,7 +120,7 @@ TEST_F(GuardedTensorTest, AValueThatEqualsOnePatternIsNotUnwritten) {
   ASSERT_TRUE(tensor_.upload(candidate_, error_));
   const auto bits = static_cast<std::uint32_t>(poison_of(kFloat32, 0).bits);
   for (const int i : {0, 1, 2, 5, 6}) std::memcpy(data() + i, &bits, 4);  // all but the last element
-  ASSERT_TRUE(tensor_.download(candidate_, 1, error_));
+  ASSERT_TRUE(tensor_.download(candidate_, 1, true, error_));
   const Difference unwritten = tensor_.unwritten(0, true);
   EXPECT_EQ(unwritten.count, 1);
   EXPECT_EQ(unwritten.first, 5);

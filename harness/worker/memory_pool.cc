@@ -4,7 +4,6 @@
 #include <array>
 #include <bit>
 #include <cstdint>
-#include <iterator>
 
 #include "harness/worker/annotations.h"
 
@@ -22,8 +21,9 @@ std::size_t size_class(std::size_t bytes) {
 
 void* MemoryPool::take(std::size_t bytes, std::string& error) {
   const std::size_t size = size_class(bytes);
-  if (const auto found = idle_.find(size); found != idle_.end()) {
-    busy_.push_back({found->second, size});
+  const auto has_size = [size](const Block& block) { return block.bytes == size; };
+  if (const auto found = std::find_if(idle_.begin(), idle_.end(), has_size); found != idle_.end()) {
+    busy_.push_back(*found);
     idle_.erase(found);
     idle_bytes_ -= size;
     return busy_.back().data;
@@ -48,14 +48,15 @@ void MemoryPool::give_back() {
   for (const Block& block : busy_) {
     if (candidate_.device_type == kDLCPU)
       permit(block.data, block.bytes);  // a run that failed left its fences forbidden
-    idle_.emplace(block.bytes, block.data);
+    idle_.push_back(block);
     idle_bytes_ += block.bytes;
   }
   busy_.clear();
-  while (idle_bytes_ > kKeepBytes) {  // the largest first
-    const auto largest = std::prev(idle_.end());
-    idle_bytes_ -= largest->first;
-    candidate_.free(largest->second);
+  while (idle_bytes_ > kKeepBytes) {
+    const auto largest =
+        std::max_element(idle_.begin(), idle_.end(), [](const Block& a, const Block& b) { return a.bytes < b.bytes; });
+    idle_bytes_ -= largest->bytes;
+    candidate_.free(largest->data);
     idle_.erase(largest);
   }
 }

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstddef>
-#include <map>
 #include <string>
 #include <vector>
 
@@ -26,8 +25,8 @@ class MemoryPool {
     std::size_t bytes;
   };
   const assay_candidate& candidate_;
-  std::multimap<std::size_t, void*> idle_;
-  std::vector<Block> busy_;
+  // Flat lists: they are short, and libstdc++'s trees are code that MemorySanitizer cannot follow.
+  std::vector<Block> idle_, busy_;
   std::size_t idle_bytes_ = 0;
 };
 

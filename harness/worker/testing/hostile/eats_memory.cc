@@ -8,7 +8,8 @@ using namespace assay::hostile;
 int spoilt_run(const assay_call*, void*, char*, std::size_t) {
   for (std::size_t block = 0; block < 100'000; ++block) {
     constexpr std::size_t kBytes = std::size_t{16} << 20;
-    if (void* memory = std::malloc(kBytes)) std::memset(memory, 1, kBytes);
+    void* volatile memory = std::malloc(kBytes);  // volatile: or a compiler sees that nobody reads it
+    if (memory) std::memset(memory, 1, kBytes);
   }
   return 0;
 }
