@@ -14,9 +14,6 @@ inline int __syncthreads_and(int predicate SIMT_AND_SITE) {
 inline int __syncthreads_or(int predicate SIMT_AND_SITE) {
   return simt::barrier_sync(0, -1, predicate, simt::Reduction::kOr, site);
 }
-inline void __threadfence_block() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
-inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
-inline void __threadfence_system() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 inline void __nanosleep(unsigned SIMT_AND_SITE) { simt::spin_yield(site); }
 [[noreturn]] inline void __trap(SIMT_SITE) { simt::fail("__trap", site); }
 #else

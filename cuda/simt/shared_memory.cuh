@@ -24,6 +24,15 @@ using identity_t = std::type_identity_t<T>;
 
 namespace simt {
 
+// The shared-window address that PTX instructions take. On the CPU an offset that only the executor understands.
+SIMT_DEV std::uint32_t smem_addr(const void* p) {
+#if SIMT_HOST
+  return static_cast<std::uint32_t>(shared_offset(p));
+#else
+  return static_cast<std::uint32_t>(__cvta_generic_to_shared(p));
+#endif
+}
+
 // Divides dynamic shared memory. All threads of a block take the same pieces in the same order; on the CPU each piece
 // gets its own red zones.
 //   Carver carver(raw);  float* a = carver.take<float>(n);  __nv_bfloat16* b = carver.take<__nv_bfloat16>(m, 128);

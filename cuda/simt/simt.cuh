@@ -9,9 +9,14 @@
 //  6. Build with assay_simt's flags: vector casts need -fno-strict-aliasing.
 #pragma once
 
+#include "cuda/simt/async_copy.cuh"
+#include "cuda/simt/atomic.cuh"
 #include "cuda/simt/barrier.cuh"
+#include "cuda/simt/convert.cuh"
 #include "cuda/simt/launch.cuh"
+#include "cuda/simt/match_reduce.cuh"
 #include "cuda/simt/math.cuh"
+#include "cuda/simt/matrix.cuh"
 #include "cuda/simt/memory.cuh"
 #include "cuda/simt/platform.cuh"
 #include "cuda/simt/shared_memory.cuh"

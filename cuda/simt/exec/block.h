@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "cuda/simt/exec/async_copy.h"
 #include "cuda/simt/exec/context.h"
 #include "cuda/simt/exec/shared_arena.h"
 #include "cuda/simt/exec/thread.h"
@@ -22,6 +23,7 @@ struct Fiber : Thread {
   Block* block = nullptr;
   Warp* warp = nullptr;
   bool done = true;
+  CopyQueue copies;
   // What it waits for, for the deadlock report.
   const char* waits_for = "";
   Site waits_at;

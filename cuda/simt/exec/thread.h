@@ -24,11 +24,19 @@ struct BlockShape {
   dim3 grid;    // gridDim
 };
 
+inline constexpr unsigned kObserved = 4;
+
 struct Thread {
   uint3 index;      // threadIdx
   unsigned linear;  // x fastest
   unsigned lane;
   const BlockShape* shape;
+#if defined(SIMT_TSAN)
+  // For fences, see atomic.cuh: whether it has executed one, and where its last atomics were.
+  bool has_fenced;
+  unsigned observations;
+  void* observed[kObserved];
+#endif
 };
 
 // The CUDA thread that runs on this operating system thread; null outside kernels. `__thread` because thread_local's

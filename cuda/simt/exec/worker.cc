@@ -123,6 +123,13 @@ void Worker::start_thread(Block& block, unsigned linear, uint3 index, Fiber& fib
   fiber.warp->live |= 1u << fiber.lane;
   fiber.warp->lanes[fiber.lane] = &fiber;
   fiber.done = false;
+#if defined(SIMT_TSAN)
+  fiber.has_fenced = false;
+  fiber.observations = 0;
+  for (void*& observed : fiber.observed) observed = nullptr;
+#endif
+  fiber.copies.copies.clear();
+  fiber.copies.group_end.clear();
   fiber.waits_for = "start";
   fiber.waits_at = {};
   prepare(fiber.context, linear, thread_main);
@@ -137,6 +144,9 @@ void Worker::thread_main() {
     worker.launch_->invoke(worker.launch_->context);
   } catch (const std::exception& exception) {
     worker.fail(std::string("a C++ exception leaves the kernel: ") + exception.what());
+  }
+  if (const PendingCopy* copy = forgotten_copy(fiber.copies); copy != nullptr) {
+    worker.fail("the thread exits with a cp.async that it never waited for, issued at " + describe(copy->site));
   }
   hb_release(&worker.launch_->context);
   worker.thread_exits(fiber);

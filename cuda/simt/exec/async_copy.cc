@@ -1,0 +1,94 @@
+#include "cuda/simt/exec/async_copy.h"
+
+#include "cuda/simt/exec/worker.h"
+
+namespace simt {
+namespace {
+
+void move_bytes(const PendingCopy& copy) {
+  report_write(copy.to, copy.bytes);
+  if (copy.source_bytes > 0) {
+    report_read(copy.from, copy.source_bytes);
+    raw_copy(copy.to, copy.from, copy.source_bytes);
+  }
+  if (copy.source_bytes < copy.bytes) {
+    raw_fill(static_cast<unsigned char*>(copy.to) + copy.source_bytes, 0, copy.bytes - copy.source_bytes);
+  }
+}
+
+// The thread may now read what the copy wrote.
+void finish(const PendingCopy& copy) {
+  if (!copy.landed) {
+    move_bytes(copy);
+    return;
+  }
+#if defined(SIMT_MSAN)  // it landed early, but was not to be read before this
+  __msan_copy_shadow(copy.to, copy.from, copy.source_bytes);
+  mark_initialised(static_cast<unsigned char*>(copy.to) + copy.source_bytes, copy.bytes - copy.source_bytes);
+#endif
+}
+
+bool lands_at_once(Worker& worker) {
+  switch (worker.schedule().landing) {
+    case Landing::kEarly: return true;
+    case Landing::kLate: return false;
+    case Landing::kRandom: return worker.random().coin();
+  }
+  return false;
+}
+
+void check(const void* to, const void* from, unsigned bytes, unsigned source_bytes, Site site) {
+  const auto misaligned = [bytes](const void* p) { return reinterpret_cast<std::uintptr_t>(p) % bytes != 0; };
+  const std::string name = "cp.async of " + std::to_string(bytes) + " bytes: ";
+  if (source_bytes > bytes) fail(name + std::to_string(source_bytes) + " source bytes", site);
+  if (shared_offset(to) == kNotShared) fail(name + "the destination is not shared memory", site);
+  if (misaligned(to)) fail(name + "the destination is misaligned", site);
+  if (source_bytes > 0 && misaligned(from)) fail(name + "the source is misaligned", site);
+}
+
+void land_first(CopyQueue& queue, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) finish(queue.copies[i]);
+  queue.copies.erase(queue.copies.begin(), queue.copies.begin() + static_cast<std::ptrdiff_t>(count));
+}
+
+}  // namespace
+
+void copy_async(void* to, const void* from, unsigned bytes, unsigned source_bytes, Site site) {
+  check(to, from, bytes, source_bytes, site);
+  Fiber& fiber = Worker::current_fiber();
+  PendingCopy copy{to, from, bytes, source_bytes, lands_at_once(*fiber.worker), site};
+  if (copy.landed) {
+    move_bytes(copy);
+    mark_uninitialised(to, bytes);
+  } else {
+    report_write(to, bytes);
+    if (source_bytes > 0) report_read(from, source_bytes);
+    poison(to, bytes);
+  }
+  fiber.copies.copies.push_back(copy);
+}
+
+void copy_async_commit() {
+  CopyQueue& queue = Worker::current_fiber().copies;
+  queue.group_end.push_back(queue.copies.size());
+}
+
+void copy_async_wait(unsigned groups_left) {
+  CopyQueue& queue = Worker::current_fiber().copies;
+  if (queue.group_end.size() <= groups_left) return;
+  const std::size_t groups = queue.group_end.size() - groups_left;
+  const std::size_t done = queue.group_end[groups - 1];
+  land_first(queue, done);
+  queue.group_end.erase(queue.group_end.begin(), queue.group_end.begin() + static_cast<std::ptrdiff_t>(groups));
+  for (std::size_t& end : queue.group_end) end -= done;
+}
+
+void copy_async_wait_all() {
+  CopyQueue& queue = Worker::current_fiber().copies;
+  land_first(queue, queue.copies.size());
+  queue.group_end.clear();
+}
+
+const PendingCopy* forgotten_copy(const CopyQueue& queue) { return queue.copies.empty() ? nullptr : &queue.copies.front(); }
+
+}  // namespace simt

@@ -1,0 +1,197 @@
+#include "cuda/simt/matrix_host.h"
+
+#include <cuda_fp16.h>
+#include <cuda_fp8.h>
+
+#include <array>
+#include <type_traits>
+
+namespace simt::host_matrix {
+
+// ---- ldmatrix, stmatrix
+
+void check_row(const char* instruction, const void* row, int count, bool write, Site site) {
+  if (static_cast<int>(self().lane) >= 8 * count) return;  // this lane's address is not used
+  const std::string name = instruction;
+  if (shared_offset(row) == kNotShared) fail(name + ": the row address is not in shared memory", site);
+  if (reinterpret_cast<std::uintptr_t>(row) % 16 != 0) fail(name + ": the row address is not 16-byte aligned", site);
+  if (write) {
+    report_write(const_cast<void*>(row), 16);
+  } else {
+    report_read(row, 16);
+  }
+}
+
+namespace {
+
+// The 16-bit element in memory that half `half` of register `matrix` of lane `lane` stands for.
+template <bool kTranspose>
+std::uint16_t* element(void* const* lanes, int lane, int matrix, int half) {
+  const int across = 2 * (lane % 4) + half, along = lane / 4;
+  const int row = kTranspose ? across : along, column = kTranspose ? along : across;
+  return static_cast<std::uint16_t*>(static_cast<MemoryLane*>(lanes[8 * matrix + row])->row) + column;
+}
+
+}  // namespace
+
+template <int kCount, bool kTranspose>
+void run_load(void* const* lanes, unsigned) {
+  std::uint32_t loaded[32][kCount];  // first all of it: a register may lie in the memory that is read
+  for (int lane = 0; lane < 32; ++lane) {
+    for (int matrix = 0; matrix < kCount; ++matrix) {
+      loaded[lane][matrix] = *element<kTranspose>(lanes, lane, matrix, 0) |
+                             static_cast<std::uint32_t>(*element<kTranspose>(lanes, lane, matrix, 1)) << 16;
+    }
+  }
+  for (int lane = 0; lane < 32; ++lane) {
+    for (int matrix = 0; matrix < kCount; ++matrix) {
+      static_cast<MemoryLane*>(lanes[lane])->registers[matrix] = loaded[lane][matrix];
+    }
+  }
+}
+
+template <int kCount, bool kTranspose>
+void run_store(void* const* lanes, unsigned) {
+  for (int lane = 0; lane < 32; ++lane) {
+    for (int matrix = 0; matrix < kCount; ++matrix) {
+      const std::uint32_t value = static_cast<MemoryLane*>(lanes[lane])->registers[matrix];
+      *element<kTranspose>(lanes, lane, matrix, 0) = static_cast<std::uint16_t>(value);
+      *element<kTranspose>(lanes, lane, matrix, 1) = static_cast<std::uint16_t>(value >> 16);
+    }
+  }
+}
+
+template void run_load<1, false>(void* const*, unsigned);
+template void run_load<1, true>(void* const*, unsigned);
+template void run_load<2, false>(void* const*, unsigned);
+template void run_load<2, true>(void* const*, unsigned);
+template void run_load<4, false>(void* const*, unsigned);
+template void run_load<4, true>(void* const*, unsigned);
+template void run_store<1, false>(void* const*, unsigned);
+template void run_store<1, true>(void* const*, unsigned);
+template void run_store<2, false>(void* const*, unsigned);
+template void run_store<2, true>(void* const*, unsigned);
+template void run_store<4, false>(void* const*, unsigned);
+template void run_store<4, true>(void* const*, unsigned);
+
+// ---- elements. decode() takes the bits of one element, right-aligned.
+
+struct Bf16 {
+  static constexpr int kPerRegister = 2;
+  static float decode(std::uint32_t bits) { return __builtin_bit_cast(float, bits << 16); }
+};
+struct F16 {
+  static constexpr int kPerRegister = 2;
+  static float decode(std::uint32_t bits) {
+    return __half2float(__half(__half_raw{static_cast<unsigned short>(bits)}));
+  }
+};
+struct Tf32 {  // the low 13 bits of a float are not read
+  static constexpr int kPerRegister = 1;
+  static float decode(std::uint32_t bits) { return __builtin_bit_cast(float, bits & ~0x1FFFu); }
+};
+template <__nv_fp8_interpretation_t kFormat>
+float decode_fp8(std::uint32_t bits) {
+  const __half_raw half = __nv_cvt_fp8_to_halfraw(static_cast<__nv_fp8_storage_t>(bits), kFormat);
+  return __half2float(__half(half));
+}
+struct E4m3 {
+  static constexpr int kPerRegister = 4;
+  static float decode(std::uint32_t bits) { return decode_fp8<__NV_E4M3>(bits); }
+};
+struct E5m2 {
+  static constexpr int kPerRegister = 4;
+  static float decode(std::uint32_t bits) { return decode_fp8<__NV_E5M2>(bits); }
+};
+struct S8 {
+  static constexpr int kPerRegister = 4;
+  static int decode(std::uint32_t bits) { return static_cast<std::int8_t>(bits); }
+};
+struct U8 {
+  static constexpr int kPerRegister = 4;
+  static int decode(std::uint32_t bits) { return static_cast<std::uint8_t>(bits); }
+};
+
+// ---- mma.sync
+
+namespace {
+
+constexpr int kM = 16, kN = 8;
+
+// Element i of register `bits`.
+template <class Element>
+auto unpack(std::uint32_t bits, int i) {
+  constexpr int kBits = 32 / Element::kPerRegister;
+  if constexpr (kBits == 32) {
+    return Element::decode(bits);
+  } else {
+    return Element::decode(bits >> (kBits * i) & ((1u << kBits) - 1));
+  }
+}
+
+// Towards zero. Clearing the 29 bits that a float lacks makes the conversion exact.
+float truncate(double x) {
+  return static_cast<float>(__builtin_bit_cast(double, __builtin_bit_cast(std::uint64_t, x) & ~((std::uint64_t{1} << 29) - 1)));
+}
+
+// One row: c[n] += sum over k of a[k] b[k][n].
+template <int kK>
+void add_products(float (&c)[kN], const float (&a)[kK], const float (&b)[kK][kN]) {
+  if (!hostile_arithmetic) {
+    for (int k = 0; k < kK; ++k) {
+      for (int n = 0; n < kN; ++n) c[n] += a[k] * b[k][n];
+    }
+    return;
+  }
+  for (int first = kK / 2; first >= 0; first -= kK / 2) {
+    double sum[kN];
+    for (int n = 0; n < kN; ++n) sum[n] = c[n];
+    for (int k = first; k < first + kK / 2; ++k) {
+      for (int n = 0; n < kN; ++n) sum[n] += static_cast<double>(a[k]) * b[k][n];
+    }
+    for (int n = 0; n < kN; ++n) c[n] = truncate(sum[n]);
+  }
+}
+template <int kK>
+void add_products(int (&c)[kN], const int (&a)[kK], const int (&b)[kK][kN]) {
+  for (int k = 0; k < kK; ++k) {
+    for (int n = 0; n < kN; ++n) {
+      c[n] = static_cast<int>(static_cast<unsigned>(c[n]) + static_cast<unsigned>(a[k] * b[k][n]));  // wraps
+    }
+  }
+}
+
+}  // namespace
+
+template <class Element, class Accumulator>
+void run_multiply(void* const* lanes, unsigned) {
+  constexpr int kE = Element::kPerRegister, kK = 8 * kE;
+  Accumulator a[kM][kK], b[kK][kN], c[kM][kN];
+  for (int lane = 0; lane < 32; ++lane) {
+    const auto& operands = *static_cast<const MmaLane<Accumulator>*>(lanes[lane]);
+    const int g = lane / 4, t = lane % 4;
+    for (int q = 0; q < 4; ++q) {
+      for (int i = 0; i < kE; ++i) a[g + 8 * (q % 2)][t * kE + i + 4 * kE * (q / 2)] = unpack<Element>(operands.a[q], i);
+    }
+    for (int q = 0; q < 2; ++q) {
+      for (int i = 0; i < kE; ++i) b[t * kE + i + 4 * kE * q][g] = unpack<Element>(operands.b[q], i);
+    }
+    for (int q = 0; q < 4; ++q) c[g + 8 * (q / 2)][2 * t + q % 2] = operands.c[q];
+  }
+  for (int m = 0; m < kM; ++m) add_products<kK>(c[m], a[m], b);
+  for (int lane = 0; lane < 32; ++lane) {
+    const auto& operands = *static_cast<const MmaLane<Accumulator>*>(lanes[lane]);
+    const int g = lane / 4, t = lane % 4;
+    for (int q = 0; q < 4; ++q) operands.d[q] = c[g + 8 * (q / 2)][2 * t + q % 2];
+  }
+}
+
+template void run_multiply<Bf16, float>(void* const*, unsigned);
+template void run_multiply<F16, float>(void* const*, unsigned);
+template void run_multiply<Tf32, float>(void* const*, unsigned);
+template void run_multiply<E4m3, float>(void* const*, unsigned);
+template void run_multiply<E5m2, float>(void* const*, unsigned);
+template void run_multiply<S8, int>(void* const*, unsigned);
+template void run_multiply<U8, int>(void* const*, unsigned);
+
+}  // namespace simt::host_matrix
