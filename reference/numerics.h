@@ -33,6 +33,13 @@ struct Numerics {
     if (storage == Storage::bfloat16) round_to_bfloat16(values);
   }
 
+  // The same functions without the model's rounding: for what the model keeps in float32.
+  Numerics unrounded() const {
+    Numerics result = *this;
+    result.storage = Storage::native;
+    return result;
+  }
+
   T function_scale() const { return static_cast<T>(1 + function_bias * 0x1p-24); }
   T exp(T x) const { return reference::exp(x) * function_scale(); }
   T log(T x) const { return reference::log(x) * function_scale(); }

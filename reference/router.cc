@@ -16,12 +16,6 @@ namespace {
 // Keeps a weight finite when every score underflows to 0.
 constexpr double kSumFloor = 1e-20;
 
-template <class T>
-Numerics<T> unrounded(Numerics<T> num) {
-  num.storage = Storage::native;
-  return num;
-}
-
 bool uses_sigmoid(ScoreFunction f) { return f == ScoreFunction::sigmoid || f == ScoreFunction::sigmoid_with_bias; }
 bool uses_correction_bias(ScoreFunction f) {
   return f != ScoreFunction::softmax && f != ScoreFunction::softmax_before_topk;
@@ -133,7 +127,7 @@ void score_row_backward(const Numerics<T>& num, ScoreFunction function, std::spa
 // all others work in float32.
 template <class T>
 Numerics<T> score_numerics(const Numerics<T>& num, const RouterOptions& o) {
-  return !o.gate_in_float32 && uses_sigmoid(o.score_function) ? num : unrounded(num);
+  return !o.gate_in_float32 && uses_sigmoid(o.score_function) ? num : num.unrounded();
 }
 
 template <class T>
@@ -251,7 +245,7 @@ RouterOutput<T> router_forward(const Numerics<T>& num, const RouterOptions& opti
   const Tensor<T>* beta = uses_correction_bias(options.score_function) ? p.find("e_score_correction_bias") : nullptr;
   if (given_indices) check_indices(options, *given_indices, tokens);
 
-  const Numerics<T> float32 = unrounded(num);
+  const Numerics<T> float32 = num.unrounded();
   const Numerics<T>& gate = options.gate_in_float32 ? float32 : num;
   const Numerics<T> scores = score_numerics(num, options);
   RouterOutput<T> out;
@@ -304,7 +298,7 @@ Tensor<T> router_backward(const Numerics<T>& num, const RouterOptions& options, 
   const Index tokens = x.dim(0), experts = options.n_routed_experts, k = options.num_experts_per_tok;
   if (d_weights.shape() != out.weights.shape())
     throw std::invalid_argument("router_backward: d_weights " + to_string(d_weights.shape()) + "; want " + to_string(out.weights.shape()));
-  const Numerics<T> float32 = unrounded(num);
+  const Numerics<T> float32 = num.unrounded();
   const Numerics<T>& gate = options.gate_in_float32 ? float32 : num;
   const Numerics<T> scores = score_numerics(num, options);
   const Index real = real_tokens(token_mask, tokens);
