@@ -8,8 +8,8 @@ set -euo pipefail
 cd "${1:-$(dirname "${BASH_SOURCE[0]}")/..}"
 broken=0
 
-# forbid ROOM PATTERN WHY [EXCEPT]: no file of ROOM, those whose path matches EXCEPT aside, includes what matches PATTERN.
-# Both are extended regular expressions.
+# forbid ROOM PATTERN WHY [EXCEPT]: no file of ROOM, those whose path matches EXCEPT aside, includes what matches
+# PATTERN. Both are extended regular expressions.
 forbid() {
   local room=$1 pattern=$2 why=$3 except=${4:-^$} found
   [[ -d $room ]] || return 0
@@ -28,7 +28,8 @@ forbid harness 'cuda/|tools/' 'harness/ reaches kernels through the candidate in
 forbid tools 'cuda/' 'tools/ reaches kernels through the candidate interface only' 'tools/candidate_template/'
 
 forbid reference 'cuda|CLI' 'reference/ is C++20 and Eigen'
-forbid reference 'nlohmann' 'reference/ is C++20 and Eigen; only its tests read JSON' 'reference/testing/|reference/.*_test.cc'
+forbid reference 'nlohmann' 'reference/ is C++20 and Eigen; only its tests read JSON' \
+  'reference/testing/|reference/.*_test.cc'
 forbid cuda 'Eigen|nlohmann|CLI' 'kernels need the CUDA toolkit and nothing else'
 forbid harness 'cuda' 'harness/ starts on a machine without CUDA'
 for room in reference cuda harness tools; do

@@ -5,4 +5,4 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 tools/setup.sh --with-nvcc
-ci/build.sh cuda assay_cuda_registers
+ci/build.sh cuda assay_cuda_candidate_registers

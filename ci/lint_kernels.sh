@@ -26,9 +26,10 @@ forbid() {
 forbid "$everything" '.*\b(asm|__asm__|__asm)\b' 'inline PTX belongs in cuda/simt/, beside its host twin'
 forbid "$everything" '.*\b__shared__\b' 'use SIMT_SHARED or SIMT_DYN_SMEM'
 forbid "$everything" '.*<<<' 'use simt::launch'
-forbid "$everything" '.*#\s*include\s*[<"](cooperative_groups|cub/|thrust/|mma\.h|cute/|cutlass/|cuda/(barrier|pipeline|ptx))' \
-  'does not run on the CPU; use the wrappers of cuda/simt/'
-forbid "$everything" '.*\b(nvcuda::wmma|cooperative_groups|cub)::' 'does not run on the CPU; use the wrappers of cuda/simt/'
+gpu_only='does not run on the CPU; use the wrappers of cuda/simt/'
+headers='cooperative_groups|cub/|thrust/|mma\.h|cute/|cutlass/|cuda/(barrier|pipeline|ptx)'
+forbid "$everything" ".*#\s*include\s*[<\"]($headers)" "$gpu_only"
+forbid "$everything" '.*\b(nvcuda::wmma|cooperative_groups|cub)::' "$gpu_only"
 # 2. Lanes say who takes part, and synchronise before they read each other.
 forbid "$device" '.*\b__activemask\b' 'name the lanes: the compiler may split a warp anywhere'
 forbid "$device" '.*\b__(shfl(_up|_down|_xor)?|ballot|any|all)\s*\(' 'use the _sync form with a mask'

@@ -16,7 +16,8 @@ import subprocess
 import sys
 
 REGISTER_FILE = 65536  # 32-bit registers of one SM, in four partitions; a warp takes them 256 at a time
-MAX_WARPS = {"sm_80": 64, "sm_90a": 64, "sm_100a": 64, "sm_120a": 48}  # CUDA C++ Programming Guide, compute capabilities
+# CUDA C++ Programming Guide, technical specifications by compute capability
+MAX_WARPS = {"sm_80": 64, "sm_90a": 64, "sm_100a": 64, "sm_120a": 48}
 
 ENTRY = re.compile(r"Compiling entry function '(\w+)' for '(\w+)'")
 SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
@@ -41,8 +42,10 @@ def parse(report):
 
 def demangle(names):
     names = sorted(set(names))
-    text = subprocess.run(["c++filt", "-p"], input="\n".join(names), capture_output=True, text=True, check=True).stdout
-    plain = [re.sub(r"\(anonymous namespace\)::|\bassay::gpu::", "", name) for name in text.splitlines()]
+    command = ["c++filt", "-p"]
+    text = subprocess.run(command, input="\n".join(names), capture_output=True, text=True, check=True).stdout
+    plain = [re.sub(r"\(anonymous namespace\)::|\bassay::gpu::", "", name).replace("__nv_bfloat16", "bf16")
+             for name in text.splitlines()]
     return dict(zip(names, plain))
 
 
@@ -83,7 +86,8 @@ def main():
 
     bad = [row for row in rows if row["spill"] or row["stack"]]
     for row in bad:
-        print(f"SPILL {row['name']} on {row['architecture']}: {row['spill']} bytes spilled, {row['stack']} bytes of stack")
+        spilled = f"{row['spill']} bytes spilled, {row['stack']} bytes of stack"
+        print(f"SPILL {row['name']} on {row['architecture']}: {spilled}")
     print(f"{len(kernels)} kernels, {len(architectures)} architectures, {len(bad)} with spills or local memory")
     return 1 if bad else 0
 

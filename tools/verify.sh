@@ -6,5 +6,5 @@ set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
 "$root/tools/setup.sh"
-"$root/ci/build.sh" release assay assay_worker assay_simt
-"$root/build/release/bin/assay" verify --fixture "$root"/golden/upstream/rms*.json "$@"
+"$root/ci/build.sh" release assay assay_worker assay_simt_candidate
+"$root/build/release/bin/assay" verify --tier quick --fixture "$root"/golden/upstream/rms*.json "$@"

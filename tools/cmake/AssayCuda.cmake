@@ -67,13 +67,12 @@ if(ASSAY_WARNINGS_ARE_ERRORS)
   list(APPEND assay_nvcc_flags -Werror=all-warnings -Xptxas=-Werror -Xcompiler=-Werror)
 endif()
 
-# assay_cuda_library(NAME SOURCES a.cu b.cc ... [DEFINITIONS d ...] [LIBS t ...]): a shared library whose .cu files
+# assay_cuda_library(NAME SOURCES a.cu b.cc ... [LIBS t ...]): a shared library whose .cu files
 # nvcc compiles for all architectures, and whose other sources the C++ compiler does. Links the shared CUDA runtime, so
 # that another runtime can stand in for it. What ptxas reports for each .cu is kept in <build>/ptxas/; the target
 # NAME_registers prints it as a table.
 function(assay_cuda_library name)
-  cmake_parse_arguments(arg "" "" "SOURCES;LIBS;DEFINITIONS" ${ARGN})
-  list(TRANSFORM arg_DEFINITIONS PREPEND -D OUTPUT_VARIABLE definitions)
+  cmake_parse_arguments(arg "" "" "SOURCES;LIBS" ${ARGN})
   set(objects)
   set(reports)
   foreach(source IN LISTS arg_SOURCES)
@@ -91,7 +90,7 @@ function(assay_cuda_library name)
     add_custom_command(
       OUTPUT "${object}" BYPRODUCTS "${report}"
       COMMAND "${CMAKE_CURRENT_FUNCTION_LIST_DIR}/keep_report.sh" "${report}" "${assay_cuda_home}/bin/nvcc"
-        -ccbin "${CMAKE_CXX_COMPILER}" ${assay_nvcc_flags} ${definitions} "-I${assay_root}"
+        -ccbin "${CMAKE_CXX_COMPILER}" ${assay_nvcc_flags} "-I${assay_root}"
         -c "${path}" -o "${object}" -MD -MF "${object}.d"
       DEPENDS "${path}" "${CMAKE_CURRENT_FUNCTION_LIST_DIR}/keep_report.sh"
       DEPFILE "${object}.d"
@@ -103,7 +102,6 @@ function(assay_cuda_library name)
   find_library(assay_cudart cudart PATHS "${assay_cuda_home}" PATH_SUFFIXES lib64 lib REQUIRED NO_DEFAULT_PATH)
   add_library(${name} SHARED ${objects})
   set_target_properties(${name} PROPERTIES LINKER_LANGUAGE CXX)
-  target_compile_definitions(${name} PRIVATE ${arg_DEFINITIONS})
   target_link_libraries(${name} PRIVATE assay_options assay_cuda_headers ${arg_LIBS} "${assay_cudart}")
   add_custom_target(${name}_registers
     COMMAND "${assay_root}/ci/register_report.py" --json "${PROJECT_BINARY_DIR}/ptxas/${name}.json" ${reports}

@@ -1,32 +1,39 @@
 // A call of Assay's candidate interface becomes a launch. `assay list --ops` documents the tensors of @OP@.
-#include <cstring>
+#include <string>
 
+#include "cuda/candidate/flavour.h"
+#include "cuda/candidate/operation.h"
 #include "kernel.h"
-#include "plumbing.h"
+
+using namespace assay::gpu;
 
 namespace {
 
-// Say no to what the kernel cannot do; Assay never sends it then, and reports it as NOT_SUPPORTED. Once the kernel is
-// written, look at dtypes, shapes and strides here, and return 1 for those that it takes.
-int supports(const assay_call* call, char* reason, std::size_t reason_size) {
-  if (std::strcmp(call->op, "@OP@") != 0) return plumbing::refuse(reason, reason_size, "only @OP@");
-  return plumbing::refuse(reason, reason_size, "not written yet");
+// Throws Unsupported for what the kernel cannot do. Assay never sends that then, and reports NOT_SUPPORTED. Once the
+// kernel is written, read the call's attributes and tensors here as `run` does; what they cannot be throws by itself.
+void check(const Call&) { throw Unsupported("@OP@: not written yet"); }
+
+void run(const Call& call, cudaStream_t stream) {
+  const Rows input = call.strided_rows("input.hidden_states");  // the names that `assay list --ops` gives
+  const Rows output = call.compact_rows("output.hidden_states", input);
+  launch({.rows = input.rows,
+          .width = input.width,
+          .row_stride = input.stride,
+          .input = input.as<float>(),
+          .output = output.as<float>()},
+         stream);
 }
 
-void run(const assay_call* call, void* stream) {
-  const DLTensor& input = plumbing::tensor(call, "input.hidden_states");  // the names that `assay list --ops` gives
-  const DLTensor& output = plumbing::tensor(call, "output.hidden_states");
-  launch({.elements = input.shape[0] * input.shape[1],
-          .input = static_cast<const float*>(input.data),
-          .output = static_cast<float*>(output.data)},
-         static_cast<cudaStream_t>(stream));
-}
+const char* variant(const Call&) { return "first"; }  // the report names it
+std::size_t no_bytes(const Call&) { return 0; }       // of workspace, of what a forward hands to its backward
+
+const Operation kOperation = {"@OP@", check, variant, no_bytes, no_bytes, run};
 
 }  // namespace
 
-const assay_candidate* assay_candidate_v1() {
-  static const assay_candidate table =
-      plumbing::table_of({.name = "@NAME@", .supports = supports, .contract = nullptr, .workspace_bytes = nullptr,
-                          .saved_bytes = nullptr, .run = run});
-  return &table;
+const char* const assay::gpu::kCandidateName = "@NAME@";
+
+const Operation& assay::gpu::find_operation(std::string_view name) {
+  if (name == kOperation.name) return kOperation;
+  throw Unsupported(std::string(name) + ": only @OP@ is here");
 }

@@ -9,14 +9,15 @@ namespace {
 constexpr int kThreads = 128;
 
 __global__ void __launch_bounds__(kThreads) kernel(Problem p) {
-  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (i < p.elements) p.output[i] = p.input[i];  // your equation here
+  const std::int64_t row = blockIdx.x;
+  for (std::int64_t i = threadIdx.x; i < p.width; i += kThreads) {
+    p.output[row * p.width + i] = p.input[row * p.row_stride + i];  // the equation goes here
+  }
 }
 
 }  // namespace
 
 void launch(const Problem& p, cudaStream_t stream) {
-  if (p.elements == 0) return;
-  const auto blocks = static_cast<unsigned>((p.elements + kThreads - 1) / kThreads);
-  simt::launch(kernel, {.grid = blocks, .block = kThreads, .stream = stream}, p);
+  if (p.rows == 0) return;
+  simt::launch(kernel, {.grid = static_cast<unsigned>(p.rows), .block = kThreads, .stream = stream}, p);
 }

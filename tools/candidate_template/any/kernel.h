@@ -6,9 +6,10 @@
 #include <cstdint>
 
 struct Problem {
-  std::int64_t elements;
-  const float* input;
-  float* output;
+  std::int64_t rows, width;
+  std::int64_t row_stride;  // of input; output is compact
+  const float* input;       // [rows, width]
+  float* output;            // [rows, width]
 };
 
 // Asynchronous on `stream`.

@@ -1,65 +1,63 @@
 // A call of Assay's candidate interface becomes a launch. `assay list --ops` documents the tensors of @OP@.
-#include <cuda_bf16.h>
-
 #include <cstdint>
-#include <cstring>
+#include <string>
 
+#include "cuda/candidate/element_types.h"
+#include "cuda/candidate/flavour.h"
+#include "cuda/candidate/operation.h"
 #include "kernel.h"
-#include "plumbing.h"
+
+using namespace assay::gpu;
 
 namespace {
 
-// Say no to what the kernel cannot do; Assay never sends it then, and reports it as NOT_SUPPORTED.
-int supports(const assay_call* call, char* reason, std::size_t reason_size) {
-  if (std::strcmp(call->op, "@OP@") != 0) return plumbing::refuse(reason, reason_size, "only @OP@");
-  const DLTensor& x = plumbing::tensor(call, "input.hidden_states");
-  const DLTensor* gate = plumbing::find(call, "input.gate");
-  if (!plumbing::is_float32(x) && !plumbing::is_bfloat16(x)) {
-    return plumbing::refuse(reason, reason_size, "hidden_states: want float32 or bfloat16");
+// Throws Unsupported for what the kernel cannot do. Assay never sends that then, and reports NOT_SUPPORTED.
+void check(const Call& call) {
+  call.accept_only({"eps", "group_size"},
+                   {"input.hidden_states", "input.gate", "param.weight", "output.hidden_states", "saved"});
+  const Rows x = call.strided_rows("input.hidden_states");  // float32 or bfloat16, rows of one stride
+  require_element("param.weight", call.vector("param.weight", x.width), x.element);
+  if (call.has("input.gate")) require_element("input.gate", call.strided_rows("input.gate"), x.element);
+  const std::int64_t group_size = call.int_attribute("group_size");
+  if (group_size < 1 || x.width % group_size != 0) throw Unsupported("group_size: want a divisor of the width");
+  if (x.rows * (x.width / group_size) > INT32_MAX) {
+    throw Unsupported("hidden_states: 2^31 groups or more; the kernel takes a block for each");
   }
-  if (plumbing::row_stride(x) < 0) return plumbing::refuse(reason, reason_size, "hidden_states: rows not contiguous");
-  if (gate != nullptr && plumbing::row_stride(*gate) < 0) {
-    return plumbing::refuse(reason, reason_size, "gate: rows not contiguous");
-  }
-  if (x.shape[0] * x.shape[1] > INT32_MAX) {
-    return plumbing::refuse(reason, reason_size, "a block per row and group: want less than 2^31 elements");
-  }
-  return 1;
 }
 
 template <class T>
-void launch(const assay_call* call, void* stream) {
-  const DLTensor& x = plumbing::tensor(call, "input.hidden_states");
-  const DLTensor* gate = plumbing::find(call, "input.gate");
-  launch_gated_rms_norm(
-      GatedRmsNorm<T>{
-          .rows = x.shape[0],
-          .width = x.shape[1],
-          .group_size = static_cast<std::int64_t>(plumbing::number(call, "group_size")),
-          .row_stride = plumbing::row_stride(x),
-          .gate_row_stride = gate ? plumbing::row_stride(*gate) : 0,
-          .hidden_states = static_cast<const T*>(x.data),
-          .gate = gate ? static_cast<const T*>(gate->data) : nullptr,
-          .weight = static_cast<const T*>(plumbing::tensor(call, "param.weight").data),
-          .eps = static_cast<float>(plumbing::number(call, "eps")),
-          .out_hidden_states = static_cast<T*>(plumbing::tensor(call, "output.hidden_states").data),
-      },
-      static_cast<cudaStream_t>(stream));
+GatedRmsNorm<T> arguments(const Call& call) {
+  const Rows x = call.strided_rows("input.hidden_states");
+  const bool gated = call.has("input.gate");
+  return {
+      .rows = x.rows,
+      .width = x.width,
+      .group_size = call.int_attribute("group_size"),
+      .row_stride = x.stride,
+      .gate_row_stride = gated ? call.strided_rows("input.gate").stride : 0,
+      .hidden_states = x.as<T>(),
+      .gate = gated ? call.strided_rows("input.gate").as<T>() : nullptr,
+      .weight = call.vector("param.weight", x.width).as<T>(),
+      .eps = call.float_attribute("eps"),
+      .out_hidden_states = call.compact_rows("output.hidden_states", x).as<T>(),
+  };
 }
 
-void run(const assay_call* call, void* stream) {
-  if (plumbing::is_float32(plumbing::tensor(call, "input.hidden_states"))) {
-    launch<float>(call, stream);
-  } else {
-    launch<__nv_bfloat16>(call, stream);
-  }
+void run(const Call& call, cudaStream_t stream) {
+  const Element element = call.strided_rows("input.hidden_states").element;
+  visit_elements(element, element, [&]<class T, class>() { launch_gated_rms_norm(arguments<T>(call), stream); });
 }
+
+const char* variant(const Call&) { return "one block per row and group"; }  // the report names it
+std::size_t no_bytes(const Call&) { return 0; }  // of workspace, of what a backward would need
+
+const Operation kOperation = {"@OP@", check, variant, no_bytes, no_bytes, run};
 
 }  // namespace
 
-const assay_candidate* assay_candidate_v1() {
-  static const assay_candidate table =
-      plumbing::table_of({.name = "@NAME@", .supports = supports, .contract = nullptr, .workspace_bytes = nullptr,
-                          .saved_bytes = nullptr, .run = run});
-  return &table;
+const char* const assay::gpu::kCandidateName = "@NAME@";
+
+const Operation& assay::gpu::find_operation(std::string_view name) {
+  if (name == kOperation.name) return kOperation;
+  throw Unsupported(std::string(name) + ": only @OP@ is here");
 }

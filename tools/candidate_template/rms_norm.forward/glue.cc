@@ -1,64 +1,63 @@
 // A call of Assay's candidate interface becomes a launch. `assay list --ops` documents the tensors of @OP@.
-#include <cuda_bf16.h>
-
 #include <cstdint>
-#include <cstring>
+#include <string>
 
+#include "cuda/candidate/element_types.h"
+#include "cuda/candidate/flavour.h"
+#include "cuda/candidate/operation.h"
 #include "kernel.h"
-#include "plumbing.h"
+
+using namespace assay::gpu;
 
 namespace {
 
-// Say no to what the kernel cannot do; Assay never sends it then, and reports it as NOT_SUPPORTED.
-int supports(const assay_call* call, char* reason, std::size_t reason_size) {
-  if (std::strcmp(call->op, "@OP@") != 0) return plumbing::refuse(reason, reason_size, "only @OP@");
-  const DLTensor& x = plumbing::tensor(call, "input.hidden_states");
-  const DLTensor* residual = plumbing::find(call, "input.residual");
-  const bool f32 = plumbing::is_float32(x), bf16 = plumbing::is_bfloat16(x);
-  if (!f32 && !bf16) return plumbing::refuse(reason, reason_size, "hidden_states: want float32 or bfloat16");
-  if (residual != nullptr && !plumbing::is_float32(*residual) && !(bf16 && plumbing::is_bfloat16(*residual))) {
-    return plumbing::refuse(reason, reason_size, "residual: want the dtype of hidden_states, or float32");
+// Throws Unsupported for what the kernel cannot do. Assay never sends that then, and reports NOT_SUPPORTED.
+void check(const Call& call) {
+  call.accept_only({"eps"}, {"input.hidden_states", "input.residual", "param.weight", "output.hidden_states",
+                             "output.residual", "saved"});
+  const Rows x = call.strided_rows("input.hidden_states");  // float32 or bfloat16, rows of one stride
+  if (x.rows > INT32_MAX) throw Unsupported("hidden_states: 2^31 rows or more; the kernel takes a block for each");
+  require_element("param.weight", call.vector("param.weight", x.width), x.element);
+  if (call.has("input.residual")) {
+    const Rows residual = call.compact_rows("input.residual", x);
+    if (x.element == Element::float32) require_element("input.residual", residual, Element::float32);
   }
-  if (plumbing::row_stride(x) < 0) return plumbing::refuse(reason, reason_size, "hidden_states: rows not contiguous");
-  if (x.shape[0] > INT32_MAX) return plumbing::refuse(reason, reason_size, "a block per row: want less than 2^31 rows");
-  return 1;
 }
 
 template <class T, class R>
-void launch(const assay_call* call, void* stream) {
-  const DLTensor& x = plumbing::tensor(call, "input.hidden_states");
-  const DLTensor* residual = plumbing::find(call, "input.residual");
-  launch_rms_norm(
-      RmsNorm<T, R>{
-          .rows = x.shape[0],
-          .width = x.shape[1],
-          .row_stride = plumbing::row_stride(x),
-          .hidden_states = static_cast<const T*>(x.data),
-          .residual = residual ? static_cast<const R*>(residual->data) : nullptr,
-          .weight = static_cast<const T*>(plumbing::tensor(call, "param.weight").data),
-          .eps = static_cast<float>(plumbing::number(call, "eps")),
-          .out_hidden_states = static_cast<T*>(plumbing::tensor(call, "output.hidden_states").data),
-          .out_residual = residual ? static_cast<R*>(plumbing::tensor(call, "output.residual").data) : nullptr,
-      },
-      static_cast<cudaStream_t>(stream));
+RmsNorm<T, R> arguments(const Call& call) {
+  const Rows x = call.strided_rows("input.hidden_states");
+  const bool with_residual = call.has("input.residual");
+  return {
+      .rows = x.rows,
+      .width = x.width,
+      .row_stride = x.stride,
+      .hidden_states = x.as<T>(),
+      .residual = with_residual ? call.compact_rows("input.residual", x).as<R>() : nullptr,
+      .weight = call.vector("param.weight", x.width).as<T>(),
+      .eps = call.float_attribute("eps"),
+      .out_hidden_states = call.compact_rows("output.hidden_states", x).as<T>(),
+      .out_residual = with_residual ? call.compact_rows("output.residual", x).as<R>() : nullptr,
+  };
 }
 
-void run(const assay_call* call, void* stream) {
-  const DLTensor* residual = plumbing::find(call, "input.residual");
-  if (plumbing::is_float32(plumbing::tensor(call, "input.hidden_states"))) {
-    launch<float, float>(call, stream);
-  } else if (residual != nullptr && plumbing::is_float32(*residual)) {
-    launch<__nv_bfloat16, float>(call, stream);
-  } else {
-    launch<__nv_bfloat16, __nv_bfloat16>(call, stream);
-  }
+void run(const Call& call, cudaStream_t stream) {
+  const Rows x = call.strided_rows("input.hidden_states");
+  const Rows stream_rows = call.has("input.residual") ? call.compact_rows("input.residual", x) : x;
+  visit_elements(x.element, stream_rows.element,
+                 [&]<class T, class R>() { launch_rms_norm(arguments<T, R>(call), stream); });
 }
+
+const char* variant(const Call&) { return "one block per row"; }  // the report names it
+std::size_t no_bytes(const Call&) { return 0; }                   // of workspace, of what a backward would need
+
+const Operation kOperation = {"@OP@", check, variant, no_bytes, no_bytes, run};
 
 }  // namespace
 
-const assay_candidate* assay_candidate_v1() {
-  static const assay_candidate table =
-      plumbing::table_of({.name = "@NAME@", .supports = supports, .contract = nullptr, .workspace_bytes = nullptr,
-                          .saved_bytes = nullptr, .run = run});
-  return &table;
+const char* const assay::gpu::kCandidateName = "@NAME@";
+
+const Operation& assay::gpu::find_operation(std::string_view name) {
+  if (name == kOperation.name) return kOperation;
+  throw Unsupported(std::string(name) + ": only @OP@ is here");
 }

@@ -38,12 +38,12 @@ __global__ void __launch_bounds__(kThreads) rms_norm_kernel(RmsNorm<T, R> p) {
 
   float squares = 0.0f;
   for (std::int64_t i = threadIdx.x; i < p.width; i += kThreads) squares += normed(i) * normed(i);
-  const float rms = sqrtf(block_sum(squares) / static_cast<float>(p.width) + p.eps);
+  const float rstd = 1.0f / sqrtf(block_sum(squares) / static_cast<float>(p.width) + p.eps);
 
   for (std::int64_t i = threadIdx.x; i < p.width; i += kThreads) {
     const float h = normed(i);
     if (p.out_residual != nullptr) store(&p.out_residual[row * p.width + i], h);
-    store(&p.out_hidden_states[row * p.width + i], to_float(p.weight[i]) * (h / rms));
+    store(&p.out_hidden_states[row * p.width + i], to_float(p.weight[i]) * (h * rstd));
   }
 }
 
