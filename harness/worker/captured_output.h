@@ -20,6 +20,10 @@ class CapturedOutput {
   std::size_t dropped_ = 0;
 };
 
+// The text as UTF-8 without control characters but line ends and tabs: any other byte becomes \\xNN. What a candidate
+// says ends up in terminals, JSON and XML, which must not break on it.
+std::string printable(std::string_view text);
+
 // The lines of `text` that say most about a death: from the first line of a sanitizer's report on, or else the last
 // ones.
 std::string telling_lines(std::string_view text, std::size_t lines = 8);

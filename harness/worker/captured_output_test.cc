@@ -27,6 +27,18 @@ TEST(CapturedOutput, KeepsBothEndsOfTooMuchAndCountsTheRest) {
   EXPECT_NE(text.find("[... " + std::to_string(8 * CapturedOutput::kKeep) + " bytes left out ...]"), std::string::npos);
 }
 
+TEST(Printable, KeepsTextAndSpellsOutWhatIsNone) {
+  EXPECT_EQ(printable("a\tb\n"), "a\tb\n");
+  EXPECT_EQ(printable("\xC3\xA4 \xE2\x82\xAC \xF0\x9F\x98\x80"), "\xC3\xA4 \xE2\x82\xAC \xF0\x9F\x98\x80");
+  EXPECT_EQ(printable("\x1B[31mred\r"), "\\x1B[31mred\\x0D");
+  EXPECT_EQ(printable(std::string_view("\0", 1)), "\\x00");
+  EXPECT_EQ(printable("\xFF\xC3"), "\\xFF\\xC3");                    // no UTF-8; ends too early
+  EXPECT_EQ(printable("\xC0\x80"), "\\xC0\\x80");                    // overlong
+  EXPECT_EQ(printable("\xED\xA0\x80"), "\\xED\\xA0\\x80");           // a surrogate
+  EXPECT_EQ(printable("\xF4\x90\x80\x80"), "\\xF4\\x90\\x80\\x80");  // beyond Unicode
+  EXPECT_EQ(printable("\xC2\x9B"), "\\xC2\\x9B");                    // a control character
+}
+
 TEST(TellingLines, AreTheLastOnes) {
   EXPECT_EQ(telling_lines("a\nb\nc\n", 2), "b\nc");
   EXPECT_EQ(telling_lines("a\nb", 8), "a\nb");

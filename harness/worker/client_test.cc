@@ -381,6 +381,13 @@ TEST(Worker, SurvivesMegabytesOfOutputAndKeepsBothEnds) {
   expect_says(reply.printed, {"line      0 of", "line 131071 of", "bytes left out"});
 }
 
+TEST(Worker, MakesTextOfWhatIsNone) {
+  Worker worker(options("speaks_binary"));
+  EXPECT_EQ(worker.info().name, "\\xF0 1");
+  const Reply reply = worker.run(rms_norm());
+  expect_says(reply.message, {"run: \\x01\\xC3 failed", "\\x1B[2J\\xFF\\xFE"});
+}
+
 // ---- candidates that answer, wrongly
 
 TEST(Findings, AFenceBehindAnOutput) {

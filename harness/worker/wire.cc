@@ -7,6 +7,8 @@
 #include <limits>
 #include <stdexcept>
 
+#include "harness/worker/captured_output.h"
+
 namespace assay::harness {
 namespace {
 
@@ -243,15 +245,15 @@ LoadedFrame decode_loaded(std::span<const std::byte> payload) {
     return frame;
   }
   frame.status = in.choice(LoadStatus::no_device);
-  frame.text = in.text();
+  frame.text = printable(in.text());
   if (frame.status == LoadStatus::ok) {
-    frame.info.name = in.text();
-    frame.info.target = in.text();
+    frame.info.name = printable(in.text());
+    frame.info.target = printable(in.text());
     frame.info.abi = in.get<std::uint32_t>();
     for (std::uint32_t left = in.count(2 * sizeof(std::uint32_t)); left > 0; --left) {
       ScheduleInfo& schedule = frame.info.schedules.emplace_back();
-      schedule.name = in.text();
-      schedule.arithmetic = in.text();
+      schedule.name = printable(in.text());
+      schedule.arithmetic = printable(in.text());
     }
   }
   in.end();
@@ -262,11 +264,11 @@ RanFrame decode_ran(std::span<const std::byte> payload, const Call& call) {
   Decoder in(payload.data(), payload.size());
   RanFrame frame;
   frame.status = in.choice(RunStatus::malformed);
-  frame.text = in.text();
+  frame.text = printable(in.text());
   frame.saved_bytes = in.get<std::uint64_t>();
   if (frame.status == RunStatus::completed) {
     decode_contract(in, frame.contract, frame.contract_error);
-    frame.variant = in.text();
+    frame.variant = printable(in.text());
     frame.seconds = in.get<double>();
     if (!std::isfinite(frame.seconds) || frame.seconds < 0) throw Malformed{"a time that is none"};
     for (std::uint32_t left = in.count(24); left > 0; --left) frame.fences.push_back(decode_fence(in, call));

@@ -76,7 +76,8 @@ def rms_norm(memory, attributes, tensors):
     for row in range(rows):
         h = struct.unpack_from(f"<{width}f", memory, x["offset"] + 4 * width * row)
         rstds.append(1 / math.sqrt(sum(v * v for v in h) / width + attributes["eps"]))
-        struct.pack_into(f"<{width}f", memory, y["offset"] + 4 * width * row, *(a * b * rstds[-1] for a, b in zip(weight, h)))
+        values = (a * b * rstds[-1] for a, b in zip(weight, h))
+        struct.pack_into(f"<{width}f", memory, y["offset"] + 4 * width * row, *values)
     saved = tensors.get("saved")
     if not saved:
         return 0
@@ -86,7 +87,8 @@ def rms_norm(memory, attributes, tensors):
 
 def main():
     memory = mmap.mmap(5, 0)
-    send(1, struct.pack("<III", 0x59415341, 1, 0) + text("") + text("python") + text("cpu:python") + struct.pack("<II", 1, 0))
+    send(1, struct.pack("<III", 0x59415341, 1, 0) + text("") +
+         text("python") + text("cpu:python") + struct.pack("<II", 1, 0))
     while True:
         length, _kind = struct.unpack("<II", receive(8))
         shared_bytes, op, attributes, tensors = read_request(Reader(receive(length)))
