@@ -36,7 +36,7 @@ std::string describe_axis(const std::vector<bool>& hit, const std::string& axis)
   }
   const std::int64_t step = at[1] - at[0];
   const bool regular = std::adjacent_find(at.begin(), at.end(), [&](auto a, auto b) { return b - a != step; }) == at.end();
-  if (regular && count >= 3) return fmt::format("every {}th {}, from {}", step, axis, at.front());
+  if (regular && (count >= 3 || count == n / step)) return fmt::format("every {}th {}, from {}", step, axis, at.front());
   // All of one residue class of a power of two, as a lane or a vector element that is wrong.
   for (std::int64_t period = 2; period <= std::min<std::int64_t>(n / 2, 64); period *= 2) {
     const std::int64_t residue = at[0] % period;

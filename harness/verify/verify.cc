@@ -4,6 +4,8 @@
 #include <atomic>
 #include <chrono>
 #include <exception>
+#include <iterator>
+#include <memory>
 #include <mutex>
 #include <stdexcept>
 #include <thread>
@@ -35,9 +37,8 @@ Item item_of(const Case& c, const VerifyOptions& options) {
   return item;
 }
 
-// A fixture's operations, and the reference's own check of the file in front of them.
-std::vector<Item> items_of(const std::filesystem::path& file, const VerifyOptions& options) {
-  const Fixture fixture = read_fixture(file);
+std::vector<Item> items_of(const Fixture& fixture, const VerifyOptions& options) {
+  const std::string file = fixture.file.string();
   const Family* fam = family_of_layer(fixture.layer);
   std::vector<Item> items;
   std::vector<Call> calls;
@@ -45,46 +46,52 @@ std::vector<Item> items_of(const std::filesystem::path& file, const VerifyOption
     calls.push_back(fc.call);
     Item item;
     item.operation = fc.call.op;
-    item.line = fmt::format("fixture {} {}", file.string(), fc.call.op);
+    item.line = fmt::format("fixture {} {}", file, fc.call.op);
     item.dtype = fixture.tensor("input.hidden_states").dtype;
     item.family = fam;
     item.calls = calls;
     item.recorded = std::move(fc.recorded);
-    item.repro = fmt::format("assay verify --fixture {} --candidate {}", file.string(), options.candidate_argument);
+    item.repro = fmt::format("assay verify --fixture {} --candidate {}", file, options.candidate_argument);
     item.may_refuse = !options.own;
     items.push_back(std::move(item));
   }
   return items;
 }
 
-// What a job does: a case, one operation of a fixture, or the reference's check of a fixture.
+// What a job does: a case, one operation of a fixture on the candidate, or the reference's check of a fixture.
 struct Job {
   const Case* c = nullptr;
   const std::filesystem::path* fixture = nullptr;
-  int operation = -1;  // of the fixture; -1: the reference
+  std::shared_ptr<const Item> item;  // of the fixture
 };
 
-CaseRun failed_run(const std::string& line, const std::string& message) {
-  CaseRun run;
-  run.result.line = line;
-  run.result.status = Status::failed;
-  run.result.message = message;
-  return run;
+// A fixture's jobs. A file that cannot be read is told once, by the reference's check; a layer without a kernel operation says so.
+std::vector<Job> jobs_of(const std::filesystem::path& file, const VerifyOptions& options, std::vector<CaseRun>& settled) {
+  std::vector<Job> jobs = {{.fixture = &file}};
+  try {
+    const Fixture fixture = read_fixture(file);
+    if (!family_of_layer(fixture.layer)) {
+      CaseRun run;
+      run.result.line = fmt::format("fixture {} candidate", file.string());
+      run.result.operation = fixture.layer + "." + fixture.path;
+      run.result.status = Status::not_supported;
+      run.result.message = fmt::format("the catalogue has no kernel operation for layer \"{}\"; only the reference was judged", fixture.layer);
+      settled.push_back(std::move(run));
+      return jobs;
+    }
+    for (Item& item : items_of(fixture, options)) jobs.push_back({.item = std::make_shared<const Item>(std::move(item))});
+  } catch (const FixtureError&) {
+  }
+  return jobs;
 }
 
 CaseRun run_job(const Job& job, Worker& worker, const VerifyOptions& options) {
   const RunSettings settings{.schedules = options.schedules, .timeout_scale = options.timeout_scale};
   if (job.c) return run_case(worker, item_of(*job.c, options), settings);
-  if (job.operation < 0) {
-    CaseRun run{check_fixture(*job.fixture), {}};
-    run.result.line = fmt::format("fixture {} reference", job.fixture->string());
-    return run;
-  }
-  try {
-    return run_case(worker, items_of(*job.fixture, options).at(job.operation), settings);
-  } catch (const FixtureError& e) {
-    return failed_run(fmt::format("fixture {}", job.fixture->string()), e.what());
-  }
+  if (job.item) return run_case(worker, *job.item, settings);
+  CaseRun run{check_fixture(*job.fixture), {}};
+  run.result.line = fmt::format("fixture {} reference", job.fixture->string());
+  return run;
 }
 
 }  // namespace
@@ -112,15 +119,9 @@ RunResult verify(const VerifyOptions& options) {
   for (const Case& c : options.cases) family(c.family).check(c);  // a bad line stops the run before it starts
 
   std::vector<Job> jobs;
-  for (const auto& file : options.fixtures) {
-    jobs.push_back({.fixture = &file});
-    // A file that cannot be read is told once, by the reference's check.
-    try {
-      const auto operations = static_cast<int>(items_of(file, options).size());
-      for (int k = 0; k < operations; ++k) jobs.push_back({.fixture = &file, .operation = k});
-    } catch (const FixtureError&) {
-    }
-  }
+  std::vector<CaseRun> settled;  // without running anything
+  for (const auto& file : options.fixtures)
+    for (Job& job : jobs_of(file, options, settled)) jobs.push_back(std::move(job));
   for (const Case& c : options.cases) jobs.push_back({.c = &c});
 
   const WorkerOptions worker_options{.worker = options.worker, .candidate = options.candidate};
@@ -161,6 +162,7 @@ RunResult verify(const VerifyOptions& options) {
   result.candidate = fmt::format("{} ({})", workers[0].info().name, options.candidate.string());
   if (result.target.starts_with("cpu:"))
     result.notes.push_back("run on a CPU: says nothing about hardware timing, occupancy or the bits of a GPU's sums");
+  runs.insert(runs.end(), std::make_move_iterator(settled.begin()), std::make_move_iterator(settled.end()));
   TrustReport trust = judge_trust(runs);
   for (CaseRun& r : runs) result.cases.push_back(std::move(r.result));
   for (CaseResult& pool_result : trust.failed_pools) result.cases.push_back(std::move(pool_result));
