@@ -11,6 +11,8 @@ using protocol::RunStatus;
 using protocol::Stage;
 using protocol::Where;
 
+constexpr std::size_t kKeepHostBytes = std::size_t{64} << 20;  // between requests
+
 // The request as the candidate sees it. Pointers lead into the request, which must outlive it.
 class CallView {
  public:
@@ -71,17 +73,21 @@ void answer(Encoder& reply, RunStatus status, std::string_view text, std::uint64
 class Session {
  public:
   Session(Request&& request, const assay_candidate& candidate, const StageMark& stage, MemoryPool& pool,
-          std::byte* shared, Encoder& reply)
+          std::deque<HostCopies>& host, std::byte* shared, Encoder& reply)
       : request_(std::move(request)),
         candidate_(candidate),
         stage_(stage),
         pool_(pool),
+        host_(host),
         shared_(shared),
         reply_(reply),
         call_(request_, candidate) {}
   ~Session() {
     stage_.set(Stage::free);
     pool_.give_back();
+    std::size_t host_bytes = 0;
+    for (const HostCopies& copies : host_) host_bytes += copies.bytes();
+    if (host_bytes > kKeepHostBytes) host_.clear();
     stage_.set(Stage::idle);
   }
   Session(const Session&) = delete;
@@ -130,14 +136,16 @@ class Session {
   bool allocate() {
     stage_.set(Stage::allocate);
     std::string error;
+    while (host_.size() <= request_.tensors.size()) host_.emplace_back();  // the last is for the workspace
     for (const RequestTensor& t : request_.tensors) {
+      HostCopies& host = host_[tensors_.size()];
       tensors_.emplace_back(Layout(t.shape, t.strides, t.element_bytes()), static_cast<std::uint32_t>(tensors_.size()),
-                            std::array{poison_of(t.dtype, 0), poison_of(t.dtype, 1)});
+                            std::array{poison_of(t.dtype, 0), poison_of(t.dtype, 1)}, host);
     }
     if (workspace_bytes_ > 0) {
       const auto bytes = static_cast<std::int64_t>(workspace_bytes_), one = std::int64_t{1};
       tensors_.emplace_back(Layout({&bytes, 1}, {&one, 1}, 1), protocol::kWorkspaceIndex,
-                            std::array{poison_of_bytes(0), poison_of_bytes(1)});
+                            std::array{poison_of_bytes(0), poison_of_bytes(1)}, host_[tensors_.size()]);
     }
     for (GuardedTensor& t : tensors_) {
       if (!t.allocate(pool_, error)) return refuse(RunStatus::error, error);
@@ -309,6 +317,7 @@ class Session {
   const assay_candidate& candidate_;
   const StageMark& stage_;
   MemoryPool& pool_;
+  std::deque<HostCopies>& host_;
   std::byte* shared_;
   Encoder& reply_;
   CallView call_;
@@ -326,7 +335,7 @@ void Executor::run(Request request, std::byte* shared, Encoder& reply) {
     answer(reply, RunStatus::malformed, "a schedule that the candidate does not have");
     return;
   }
-  Session(std::move(request), candidate_, stage_, pool_, shared, reply).run();
+  Session(std::move(request), candidate_, stage_, pool_, host_, shared, reply).run();
 }
 
 }  // namespace assay::harness

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <deque>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,7 @@ class Executor {
   const assay_candidate& candidate_;
   const StageMark& stage_;
   MemoryPool pool_;
+  std::deque<HostCopies> host_;  // by tensor
 };
 
 }  // namespace assay::harness

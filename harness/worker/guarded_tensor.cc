@@ -72,26 +72,26 @@ bool copied(const char* function, std::size_t bytes, std::string& error, Copy&& 
 
 }  // namespace
 
-GuardedTensor::GuardedTensor(Layout layout, std::uint32_t owner, std::array<Poison, 2> poison)
-    : layout_(std::move(layout)), owner_(owner), poison_(poison) {}
+GuardedTensor::GuardedTensor(Layout layout, std::uint32_t owner, std::array<Poison, 2> poison, HostCopies& host)
+    : layout_(std::move(layout)), owner_(owner), poison_(poison), host_(&host) {}
 
 void GuardedTensor::fill_fences(int pattern) {
-  fill_fence(image_.data(), 2 * owner_, pattern);
-  fill_fence(image_.data() + kFenceBytes + layout_.storage_bytes(), 2 * owner_ + 1, pattern);
+  fill_fence(host_->image.data(), 2 * owner_, pattern);
+  fill_fence(host_->image.data() + kFenceBytes + layout_.storage_bytes(), 2 * owner_ + 1, pattern);
 }
 
 void GuardedTensor::fill_image(int pattern, const std::byte* content) {
-  image_.resize(guarded_bytes());
+  host_->image.resize(guarded_bytes());
   fill_fences(pattern);
-  std::byte* const storage = image_.data() + kFenceBytes;
-  if (!content || layout_.has_gaps())
+  std::byte* const storage = host_->image.data() + kFenceBytes;
+  if (!content || !layout_.is_one_run())
     fill({storage, layout_.storage_bytes()}, poison_[static_cast<std::size_t>(pattern)]);
-  mark_undefined(image_.data(), image_.size());
+  mark_undefined(host_->image.data(), host_->image.size());
   if (content) layout_.scatter(content, storage);
 }
 
 void GuardedTensor::fill_image_with_zeros(int pattern) {
-  image_.assign(guarded_bytes(), std::byte{0});
+  host_->image.assign(guarded_bytes(), std::byte{0});
   fill_fences(pattern);
 }
 
@@ -101,10 +101,10 @@ bool GuardedTensor::allocate(MemoryPool& pool, std::string& error) {
 }
 
 bool GuardedTensor::upload(const assay_candidate& candidate, std::string& error) {
-  const bool ok = copied("upload", image_.size(), error, [&](char* text, std::size_t size) {
-    return candidate.upload(base_, image_.data(), image_.size(), text, size);
+  const bool ok = copied("upload", host_->image.size(), error, [&](char* text, std::size_t size) {
+    return candidate.upload(base_, host_->image.data(), host_->image.size(), text, size);
   });
-  mark_defined(image_.data(), image_.size());
+  mark_defined(host_->image.data(), host_->image.size());
   if (ok && is_host(candidate)) {
     forbid(base_, kFenceBytes);
     forbid(base_ + kFenceBytes + layout_.storage_bytes(), kFenceBytes);
@@ -114,7 +114,7 @@ bool GuardedTensor::upload(const assay_candidate& candidate, std::string& error)
 
 bool GuardedTensor::download(const assay_candidate& candidate, int slot, bool is_result, std::string& error) {
   if (is_host(candidate)) permit(base_, guarded_bytes());
-  std::vector<std::byte>& host = actual_[static_cast<std::size_t>(slot)];
+  std::vector<std::byte>& host = host_->actual[static_cast<std::size_t>(slot)];
   host.resize(guarded_bytes());
   const bool ok = copied("download", host.size(), error, [&](char* text, std::size_t size) {
     return candidate.download(host.data(), base_, host.size(), text, size);
@@ -139,8 +139,8 @@ void GuardedTensor::require_defined_elements(const std::vector<std::byte>& host)
 }
 
 std::optional<Difference> GuardedTensor::changed_fence(protocol::Where where) const {
-  const std::byte* const wanted = image_.data();
-  const std::byte* const found = actual_[0].data();
+  const std::byte* const wanted = host_->image.data();
+  const std::byte* const found = host_->actual[0].data();
   const std::size_t storage = layout_.storage_bytes();
   if (where == protocol::Where::after) {
     return compare(wanted + kFenceBytes + storage, found + kFenceBytes + storage, kFenceBytes);
@@ -150,7 +150,7 @@ std::optional<Difference> GuardedTensor::changed_fence(protocol::Where where) co
     if (difference) difference->first -= static_cast<std::int64_t>(kFenceBytes);
     return difference;
   }
-  if (!layout_.has_gaps()) return std::nullopt;
+  if (layout_.is_one_run()) return std::nullopt;
   std::vector<std::byte> gaps_as_wanted(wanted + kFenceBytes, wanted + kFenceBytes + storage);
   layout_.for_each_run([&](const Run& run) {
     std::memcpy(gaps_as_wanted.data() + run.storage, found + kFenceBytes + run.storage, run.bytes);
@@ -159,8 +159,8 @@ std::optional<Difference> GuardedTensor::changed_fence(protocol::Where where) co
 }
 
 std::optional<Difference> GuardedTensor::changed_elements() const {
-  const std::byte* const wanted = image_.data() + kFenceBytes;
-  const std::byte* const found = actual_[0].data() + kFenceBytes;
+  const std::byte* const wanted = host_->image.data() + kFenceBytes;
+  const std::byte* const found = host_->actual[0].data() + kFenceBytes;
   bool equal = true;
   layout_.for_each_run(
       [&](const Run& run) { equal = equal && std::memcmp(wanted + run.storage, found + run.storage, run.bytes) == 0; });
@@ -172,7 +172,7 @@ Difference GuardedTensor::unwritten(int pattern, bool both) const {
   const std::uint64_t first = poison_[static_cast<std::size_t>(pattern)].bits;
   const std::uint64_t second = poison_[static_cast<std::size_t>(both ? 1 - pattern : pattern)].bits;
   return count_elements(
-      layout_, actual_[0].data() + kFenceBytes, actual_[both ? 1 : 0].data() + kFenceBytes,
+      layout_, host_->actual[0].data() + kFenceBytes, host_->actual[both ? 1 : 0].data() + kFenceBytes,
       [&]<class Word>(Word a, Word b) { return a == static_cast<Word>(first) && b == static_cast<Word>(second); });
 }
 

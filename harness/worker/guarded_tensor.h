@@ -23,10 +23,18 @@ struct Difference {
   std::int64_t count = 0;
 };
 
+// A tensor's host memory, kept between requests: fresh pages cost more than what is done with them.
+struct HostCopies {
+  std::vector<std::byte> image;                  // what is uploaded: fence, storage, fence
+  std::array<std::vector<std::byte>, 2> actual;  // the same after a run
+  std::size_t bytes() const { return image.capacity() + actual[0].capacity() + actual[1].capacity(); }
+};
+
 class GuardedTensor {
  public:
   // `owner` makes the fences unlike those of other tensors. `poison` is the element's for each pattern.
-  GuardedTensor(Layout layout, std::uint32_t owner, std::array<Poison, 2> poison);
+  // `host` must outlive it.
+  GuardedTensor(Layout layout, std::uint32_t owner, std::array<Poison, 2> poison, HostCopies& host);
 
   // Host image for a run: fences and gaps, and in the elements `content` (row-major, compact), or poison if that is
   // null.
@@ -47,7 +55,7 @@ class GuardedTensor {
   Difference unwritten(int pattern, bool both) const;
 
   const Layout& layout() const { return layout_; }
-  void gather(std::byte* compact) const { layout_.gather(actual_[0].data() + kFenceBytes, compact); }
+  void gather(std::byte* compact) const { layout_.gather(host_->actual[0].data() + kFenceBytes, compact); }
 
  private:
   std::size_t guarded_bytes() const { return layout_.storage_bytes() + 2 * kFenceBytes; }
@@ -57,8 +65,7 @@ class GuardedTensor {
   Layout layout_;
   std::uint32_t owner_;
   std::array<Poison, 2> poison_;
-  std::vector<std::byte> image_;                  // fence, storage, fence
-  std::array<std::vector<std::byte>, 2> actual_;  // the same after a run
+  HostCopies* host_;
   std::byte* base_ = nullptr;
 };
 

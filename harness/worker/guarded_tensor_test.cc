@@ -77,7 +77,8 @@ class GuardedTensorTest : public testing::Test {
   MemoryPool pool_{candidate_};
   std::string error_;
   std::array<std::int64_t, 2> shape_ = {2, 3}, strides_ = {5, 1};
-  GuardedTensor tensor_{Layout(shape_, strides_, 4), 0, {poison_of(kFloat32, 0), poison_of(kFloat32, 1)}};
+  HostCopies host_;
+  GuardedTensor tensor_{Layout(shape_, strides_, 4), 0, {poison_of(kFloat32, 0), poison_of(kFloat32, 1)}, host_};
 };
 
 TEST_F(GuardedTensorTest, FindsNothingWhereNothingHappened) {

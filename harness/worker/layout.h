@@ -26,7 +26,7 @@ class Layout {
   std::size_t elements() const { return compact_bytes_ / element_bytes_; }
   std::size_t compact_bytes() const { return compact_bytes_; }
   std::size_t storage_bytes() const { return storage_bytes_; }  // first to last element, gaps included
-  bool has_gaps() const { return storage_bytes_ > compact_bytes_; }
+  bool is_one_run() const { return outer_.empty(); }            // row-major without gaps
 
   template <class F>
   void for_each_run(F&& f) const;

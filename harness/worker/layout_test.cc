@@ -28,7 +28,7 @@ TEST(Layout, ACompactTensorIsOneRun) {
   const Layout layout(Axes{2, 3, 4}, Axes{12, 4, 1}, 4);
   EXPECT_EQ(layout.compact_bytes(), 96u);
   EXPECT_EQ(layout.storage_bytes(), 96u);
-  EXPECT_FALSE(layout.has_gaps());
+  EXPECT_TRUE(layout.is_one_run());
   EXPECT_EQ(runs(layout), 1u);
 }
 
@@ -48,14 +48,15 @@ TEST(Layout, AnEmptyTensorHasNoStorage) {
 TEST(Layout, RowsOfASliceAreRuns) {
   const Layout layout(Axes{3, 2}, Axes{5, 1}, 2);
   EXPECT_EQ(layout.storage_bytes(), 24u);  // 2 * 5 + 2 elements
-  EXPECT_TRUE(layout.has_gaps());
+  EXPECT_FALSE(layout.is_one_run());
   EXPECT_EQ(runs(layout), 3u);
   EXPECT_EQ(storage_offsets(layout), (std::vector<std::size_t>{0, 2, 10, 12, 20, 22}));
 }
 
 TEST(Layout, ATransposedTensorHasNoGapsButMovesItsElements) {
   const Layout layout(Axes{2, 3}, Axes{1, 2}, 1);
-  EXPECT_FALSE(layout.has_gaps());
+  EXPECT_EQ(layout.storage_bytes(), layout.compact_bytes());
+  EXPECT_FALSE(layout.is_one_run());
   EXPECT_EQ(storage_offsets(layout), (std::vector<std::size_t>{0, 2, 4, 1, 3, 5}));
 }
 
@@ -63,7 +64,6 @@ TEST(Layout, ABroadcastAxisReadsOneElementAgain) {
   const Layout layout(Axes{3, 2}, Axes{0, 1}, 1);
   EXPECT_EQ(layout.storage_bytes(), 2u);
   EXPECT_EQ(layout.compact_bytes(), 6u);
-  EXPECT_FALSE(layout.has_gaps());
 }
 
 TEST(Layout, AxesOfExtentOneDoNotCount) {
