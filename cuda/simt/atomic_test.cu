@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "cuda/simt/simt.cuh"
+#include "cuda/simt/test_look_back.cuh"
 #include "cuda/simt/test_support.h"
 
 namespace simt::testing {
@@ -93,46 +94,6 @@ TEST(Atomic, ReportsMisalignment) {
   const Buffer<int> p(2);
   const std::string error = error_of([&] { launch(misaligned_kernel, {.grid = 1, .block = 1}, p); });
   EXPECT_NE(error.find("atomic: address is not aligned to its 4 bytes\n  at atomic_test.cu:"), std::string::npos) << error;
-}
-
-// Inclusive scan of block totals by decoupled look-back over tickets: each block waits for lower tickets alone.
-struct Status {
-  int sum;    // of the block, later of everything up to and including it
-  int state;  // 0 nothing, 1 sum is the block's, 2 sum is inclusive
-};
-__global__ void look_back_kernel(const int* x, int* y, int* ticket, unsigned long long* status) {
-  SIMT_SHARED(int, my_ticket);
-  SIMT_SHARED(int, before);
-  if (threadIdx.x == 0) my_ticket = atomicAdd(ticket, 1);
-  __syncthreads();
-  const int lane = static_cast<int>(threadIdx.x), block = my_ticket;
-  int sum = x[block * 32 + lane];
-  for (int offset = 1; offset < 32; offset *= 2) {
-    const int other = __shfl_up_sync(~0u, sum, static_cast<unsigned>(offset));
-    if (lane >= offset) sum += other;
-  }
-  const auto pack = [](int value, int state) {
-    return static_cast<unsigned long long>(state) << 32 | static_cast<unsigned>(value);
-  };
-  if (lane == 31) {
-    store_release(status + block, pack(sum, block == 0 ? 2 : 1));
-    int total = 0;
-    for (int b = block - 1; b >= 0;) {
-      const unsigned long long word = load_acquire(status + b);
-      const int state = static_cast<int>(word >> 32);
-      if (state == 0) {
-        spin_yield();
-        continue;
-      }
-      total += static_cast<int>(word & 0xFFFFFFFFu);
-      if (state == 2) break;
-      --b;
-    }
-    if (block > 0) store_release(status + block, pack(total + sum, 2));
-    before = total;
-  }
-  __syncthreads();
-  y[block * 32 + lane] = before + sum;
 }
 
 TEST(LookBack, ScansOverBlocks) {

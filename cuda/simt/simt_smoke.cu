@@ -8,6 +8,9 @@
 
 #include "cuda/simt/executor.h"
 #include "cuda/simt/simt.cuh"
+#include "cuda/simt/test_gemm.cuh"
+#include "cuda/simt/test_look_back.cuh"
+#include "cuda/simt/test_support.h"
 
 namespace {
 
@@ -47,22 +50,7 @@ __global__ void sigmoid_kernel(const float* x, float* y, int n) {
   if (i < n) y[i] = __fdividef(1.0f, 1.0f + __expf(-x[i])) + expf(-x[i] * x[i]);
 }
 
-struct Buffer {
-  explicit Buffer(std::size_t n) : count(n), data(static_cast<float*>(simt::device_alloc(n * 4))) {}
-  explicit Buffer(const std::vector<float>& host) : Buffer(host.size()) {
-    simt::device_upload(data, host.data(), count * 4);
-  }
-  ~Buffer() { simt::device_free(data); }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-  std::vector<float> host() const {
-    std::vector<float> values(count);
-    simt::device_download(values.data(), data, count * 4);
-    return values;
-  }
-  std::size_t count;
-  float* data;
-};
+using simt::testing::Buffer;
 
 int failures = 0;
 void expect(bool condition, const char* what) {
@@ -71,33 +59,67 @@ void expect(bool condition, const char* what) {
   ++failures;
 }
 
-std::vector<float> run_all() {
+std::vector<float> norms() {
   constexpr int kRows = 37, kColumns = 100;
   std::vector<float> x(kRows * kColumns);
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(static_cast<int>(i * 37 % 101) - 50) / 16;
-  const Buffer input(x), sums(kRows), transposed(x.size()), curve(x.size());
+  const Buffer<float> input(x), sums(kRows), transposed(x.size()), curve(x.size());
 
-  simt::launch(row_sum_kernel, {.grid = kRows, .block = 128}, input.data, sums.data, kColumns);
+  simt::launch(row_sum_kernel, {.grid = kRows, .block = 128}, input, sums, kColumns);
   const std::vector<float> sum = sums.host();
   for (int r = 0; r < kRows; ++r) {
     float exact = 0;
     for (int c = 0; c < kColumns; ++c) exact += x[r * kColumns + c];
     expect(sum[r] == exact, "row_sum");
   }
-  simt::launch(transpose_kernel, {.grid = dim3(4, 2), .block = dim3(32, 4), .smem = 32 * 33 * 4}, input.data,
-               transposed.data, kRows, kColumns);
+  simt::launch(transpose_kernel, {.grid = dim3(4, 2), .block = dim3(32, 4), .smem = 32 * 33 * 4}, input,
+               transposed, kRows, kColumns);
   const std::vector<float> t = transposed.host();
   for (int r = 0; r < kRows; ++r) {
     for (int c = 0; c < kColumns; ++c) expect(t[c * kRows + r] == x[r * kColumns + c], "transpose");
   }
   const int n = static_cast<int>(x.size());
-  simt::launch(sigmoid_kernel, {.grid = dim3((n + 95) / 96), .block = 96}, input.data, curve.data, n);
+  simt::launch(sigmoid_kernel, {.grid = dim3((n + 95) / 96), .block = 96}, input, curve, n);
   const std::vector<float> s = curve.host();
   for (int i = 0; i < n; ++i) {
     const double exact = 1 / (1 + std::exp(-double{x[i]})) + std::exp(-double{x[i]} * x[i]);
     expect(std::abs(s[i] - exact) < 16 * 0x1p-23, "sigmoid");
   }
   return s;
+}
+
+// A = [I 0], so that C is a part of B.
+std::vector<float> product() {
+  constexpr int kM = 40, kN = 70, kK = 72;
+  std::vector<__nv_bfloat16> a(kM * kK, __float2bfloat16(0)), b(kN * kK);
+  for (int i = 0; i < kM; ++i) a[i * kK + i] = __float2bfloat16(1);
+  for (std::size_t i = 0; i < b.size(); ++i) b[i] = __float2bfloat16(static_cast<float>(i * 37 % 101) / 8);
+  const Buffer<__nv_bfloat16> device_a(a), device_b(b);
+  const Buffer<float> device_c(kM * kN);
+  simt::testing::gemm(device_a, device_b, device_c, kM, kN, kK);
+  const std::vector<float> c = device_c.host();
+  for (int i = 0; i < kM; ++i) {
+    for (int j = 0; j < kN; ++j) expect(c[i * kN + j] == __bfloat162float(b[j * kK + i]), "gemm");
+  }
+  return c;
+}
+
+void scan() {
+  constexpr int kTiles = 23;
+  const Buffer<int> x(std::vector<int>(32 * kTiles, 3)), y(32 * kTiles), ticket(std::vector<int>{0});
+  const Buffer<unsigned long long> status(std::vector<unsigned long long>(kTiles, 0));
+  simt::launch(simt::testing::look_back_kernel, {.grid = kTiles, .block = 32}, x, y, ticket, status);
+  const std::vector<int> sums = y.host();
+  for (int i = 0; i < 32 * kTiles; ++i) expect(sums[i] == 3 * (i + 1), "look-back");
+}
+
+// What all runs of one arithmetic must agree on.
+std::vector<float> run_all() {
+  std::vector<float> results = norms();
+  const std::vector<float> c = product();
+  results.insert(results.end(), c.begin(), c.end());
+  scan();
+  return results;
 }
 
 }  // namespace
