@@ -27,7 +27,8 @@ const Family& family(std::string_view name) {
 void link(Call& call, const std::vector<HostTensor>& outputs) {
   for (HostTensor& t : call.tensors) {
     if (!t.bytes.empty() || (t.role != Role::in && t.role != Role::saved)) continue;
-    const auto from = std::find_if(outputs.begin(), outputs.end(), [&](const HostTensor& o) { return o.name == t.name; });
+    const auto from =
+        std::find_if(outputs.begin(), outputs.end(), [&](const HostTensor& o) { return o.name == t.name; });
     if (from == outputs.end()) continue;
     t.shape = from->shape;
     t.bytes = from->bytes;

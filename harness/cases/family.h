@@ -23,13 +23,13 @@ struct Family {
   // Throws std::invalid_argument naming the word of the case line that the family cannot take.
   std::function<void(const Case&)> check;
 
-  // The calls of a case, in order; the last one is judged. A tensor of an `in` or `saved` role without bytes takes those of
-  // the output of the same name of an earlier step (see link()).
+  // The calls of a case, in order; the last one is judged. A tensor of an `in` or `saved` role without bytes takes
+  // those of the output of the same name of an earlier step (see link()).
   std::function<std::vector<Call>(const Case&)> calls;
 
-  // What the outputs of `call` should be. `call` holds the inputs as the candidate had them, and the candidate's own values
-  // in its outputs: an output that depends on another one is judged on the candidate's own. `exact`: the inputs are of fill
-  // `integer`.
+  // What the outputs of `call` should be. `call` holds the inputs as the candidate had them, and the candidate's own
+  // values in its outputs: an output that depends on another one is judged on the candidate's own. `exact`: the inputs
+  // are of fill `integer`.
   std::function<std::vector<Expectation>(const Call& call, const assay_contract& contract, bool exact)> expect;
 };
 

@@ -12,7 +12,8 @@
 namespace assay::harness {
 namespace {
 
-const std::map<std::string, std::string, std::less<>> kLayers = {{"rms_norm", "rms_norm"}, {"mamba_rmsnorm_gated", "gated_rms_norm"}};
+const std::map<std::string, std::string, std::less<>> kLayers = {{"rms_norm", "rms_norm"},
+                                                                 {"mamba_rmsnorm_gated", "gated_rms_norm"}};
 // Attributes that a fixture may carry and no call needs: axis = the attribute's value must be this axis's size.
 const std::map<std::string, std::string, std::less<>> kSizeAttributes = {{"hidden_size", "width"}};
 
@@ -27,7 +28,8 @@ class Axes {
   void bind(const TensorSpec& spec, const HostTensor& t) {
     const std::string pointer = "/tensors/" + t.name;
     if (t.shape.size() < spec.axes.size())
-      throw error_at(fixture_, pointer + "/shape", fmt::format("{}; want [{}]", to_string(t.shape), fmt::join(spec.axes, ", ")));
+      throw error_at(fixture_, pointer + "/shape",
+                     fmt::format("{}; want [{}]", to_string(t.shape), fmt::join(spec.axes, ", ")));
     const std::size_t lead = t.shape.size() - spec.axes.size();
     for (std::size_t i = 0; i < spec.axes.size(); ++i) {
       std::int64_t size = t.shape[lead + i];
@@ -35,8 +37,9 @@ class Axes {
         for (std::size_t k = 0; k < lead; ++k) size *= t.shape[k];
       const auto [known, fresh] = sizes_.try_emplace(spec.axes[i], size, t.name);
       if (!fresh && known->second.first != size)
-        throw error_at(fixture_, pointer + "/shape", fmt::format("{}: {} = {}, but {} has {} = {}", to_string(t.shape), spec.axes[i], size,
-                                                                 known->second.second, spec.axes[i], known->second.first));
+        throw error_at(fixture_, pointer + "/shape",
+                       fmt::format("{}: {} = {}, but {} has {} = {}", to_string(t.shape), spec.axes[i], size,
+                                   known->second.second, spec.axes[i], known->second.first));
     }
   }
   std::int64_t size(const std::string& axis) const { return sizes_.at(axis).first; }
@@ -51,10 +54,12 @@ void check_values(const Fixture& f, const TensorSpec& spec, const HostTensor& t,
   const bool fits = spec.dtype == DTypeRule::model      ? t.dtype == model
                     : spec.dtype == DTypeRule::residual ? t.dtype == model || t.dtype == DType::float32
                                                         : true;
-  if (!fits) throw error_at(f, pointer + "/dtype", fmt::format("{}; the model's dtype is {}", name(t.dtype), name(model)));
+  if (!fits)
+    throw error_at(f, pointer + "/dtype", fmt::format("{}; the model's dtype is {}", name(t.dtype), name(model)));
   if (!is_floating(t.dtype) || spec.infinities) return;
   for (std::int64_t i = 0; i < t.size(); ++i)
-    if (!std::isfinite(t.at(i))) throw error_at(f, fmt::format("{}/data/{}", pointer, i), "not finite; want a finite number");
+    if (!std::isfinite(t.at(i)))
+      throw error_at(f, fmt::format("{}/data/{}", pointer, i), "not finite; want a finite number");
 }
 
 Attributes call_attributes(const Fixture& f, const OperationSpec& op) {
@@ -63,10 +68,14 @@ Attributes call_attributes(const Fixture& f, const OperationSpec& op) {
     const std::string pointer = "/attributes/" + spec.name;
     const auto it = f.attributes.find(spec.name);
     if (it == f.attributes.end()) throw error_at(f, pointer, "missing; " + spec.meaning);
-    if (spec.kind == "int" && it->is_number_integer()) result.emplace_back(spec.name, it->get<std::int64_t>());
-    else if (spec.kind == "float" && it->is_number()) result.emplace_back(spec.name, it->get<double>());
-    else if (spec.kind == "string" && it->is_string()) result.emplace_back(spec.name, it->get<std::string>());
-    else throw error_at(f, pointer, fmt::format("{}; want {} ({})", it->dump(), spec.kind, spec.meaning));
+    if (spec.kind == "int" && it->is_number_integer())
+      result.emplace_back(spec.name, it->get<std::int64_t>());
+    else if (spec.kind == "float" && it->is_number())
+      result.emplace_back(spec.name, it->get<double>());
+    else if (spec.kind == "string" && it->is_string())
+      result.emplace_back(spec.name, it->get<std::string>());
+    else
+      throw error_at(f, pointer, fmt::format("{}; want {} ({})", it->dump(), spec.kind, spec.meaning));
   }
   return result;
 }
@@ -83,7 +92,8 @@ const Family* family_of_layer(std::string_view layer) {
 std::vector<FixtureCall> fixture_calls(const Fixture& f) {
   const Family* fam = family_of_layer(f.layer);
   if (!fam) throw error_at(f, "/layer", fmt::format("\"{}\" has no kernel in the catalogue", f.layer));
-  if (f.path != "train") throw error_at(f, "/path", fmt::format("\"{}\"; a fixture of {} has path \"train\"", f.path, f.layer));
+  if (f.path != "train")
+    throw error_at(f, "/path", fmt::format("\"{}\"; a fixture of {} has path \"train\"", f.path, f.layer));
   const OperationSpec& forward = operation(fam->name + ".forward");
   const OperationSpec& backward = operation(fam->name + ".backward");
   for (const HostTensor& t : f.tensors)
@@ -101,7 +111,9 @@ std::vector<FixtureCall> fixture_calls(const Fixture& f) {
     const auto known = [&](const AttributeSpec& a) { return a.name == key; };
     if (const auto size = kSizeAttributes.find(key); size != kSizeAttributes.end()) {
       if (value != axes.size(size->second))
-        throw error_at(f, "/attributes/" + key, fmt::format("{}; the tensors have {} = {}", value.dump(), size->second, axes.size(size->second)));
+        throw error_at(
+            f, "/attributes/" + key,
+            fmt::format("{}; the tensors have {} = {}", value.dump(), size->second, axes.size(size->second)));
     } else if (std::none_of(forward.attributes.begin(), forward.attributes.end(), known)) {
       throw error_at(f, "/attributes/" + key, fmt::format("unknown; {} has no such attribute", fam->name));
     }
@@ -109,7 +121,8 @@ std::vector<FixtureCall> fixture_calls(const Fixture& f) {
 
   // With a residual added the sum is an output, and the backward pass starts from it.
   const bool residual = f.find("input.residual") != nullptr;
-  const bool has_gradients = std::any_of(f.tensors.begin(), f.tensors.end(), [](const HostTensor& t) { return t.name.starts_with("grad."); });
+  const bool has_gradients =
+      std::any_of(f.tensors.begin(), f.tensors.end(), [](const HostTensor& t) { return t.name.starts_with("grad."); });
   std::vector<FixtureCall> result;
   for (const OperationSpec* op : {&forward, &backward}) {
     if (op == &backward && !has_gradients) break;
@@ -118,7 +131,8 @@ std::vector<FixtureCall> fixture_calls(const Fixture& f) {
     fc.call.attributes = call_attributes(f, *op);
     for (const TensorSpec& spec : op->tensors) {
       if (is_saved(spec)) {
-        fc.call.tensors.push_back({.name = spec.name, .role = Role::saved, .dtype = DType::uint8, .shape = {}, .strides = {}, .bytes = {}});
+        fc.call.tensors.push_back(
+            {.name = spec.name, .role = Role::saved, .dtype = DType::uint8, .shape = {}, .strides = {}, .bytes = {}});
         continue;
       }
       const HostTensor* t = f.find(spec.name);
@@ -143,7 +157,8 @@ std::vector<FixtureCall> fixture_calls(const Fixture& f) {
   if (const auto* group = f.attributes.contains("group_size") ? &f.attributes["group_size"] : nullptr) {
     const std::int64_t width = axes.size("width");
     if (!group->is_number_integer() || group->get<std::int64_t>() < 1 || width % group->get<std::int64_t>() != 0)
-      throw error_at(f, "/attributes/group_size", fmt::format("{}; want a whole number that divides width = {}", group->dump(), width));
+      throw error_at(f, "/attributes/group_size",
+                     fmt::format("{}; want a whole number that divides width = {}", group->dump(), width));
   }
   if (const double eps = f.attributes.at("eps").get<double>(); !(eps > 0) || !std::isfinite(eps))
     throw error_at(f, "/attributes/eps", fmt::format("{}; want a number above 0", eps));

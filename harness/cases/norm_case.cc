@@ -18,7 +18,8 @@ HostTensor unwritten_tensor(const std::string& op, const std::string& name, DTyp
   return {.name = name, .role = spec->role, .dtype = dtype, .shape = std::move(shape), .strides = {}, .bytes = {}};
 }
 
-HostTensor case_tensor(const std::string& op, const std::string& name, DType dtype, Shape shape, const std::vector<double>& values) {
+HostTensor case_tensor(const std::string& op, const std::string& name, DType dtype, Shape shape,
+                       const std::vector<double>& values) {
   HostTensor t = unwritten_tensor(op, name, dtype, std::move(shape));
   t.bytes.resize(t.size() * size_of(dtype));
   for (std::size_t i = 0; i < values.size(); ++i) t.set(static_cast<std::int64_t>(i), values[i]);
@@ -47,8 +48,12 @@ template reference::Tensor<double> to_reference<double>(const HostTensor&);
 template reference::Tensor<float> to_reference_rows<float>(const HostTensor&);
 template reference::Tensor<double> to_reference_rows<double>(const HostTensor&);
 
-std::vector<double> to_double(const reference::Tensor<float>& tensor) { return {tensor.span().begin(), tensor.span().end()}; }
-std::vector<double> to_double(const reference::Tensor<double>& tensor) { return {tensor.span().begin(), tensor.span().end()}; }
+std::vector<double> to_double(const reference::Tensor<float>& tensor) {
+  return {tensor.span().begin(), tensor.span().end()};
+}
+std::vector<double> to_double(const reference::Tensor<double>& tensor) {
+  return {tensor.span().begin(), tensor.span().end()};
+}
 
 reference::Numerics<float> matched_numerics(DType dtype) {
   reference::Numerics<float> numerics;
@@ -70,17 +75,22 @@ void check_form(const Case& c, const std::vector<std::string>& sizes,
   const auto fail = [&](const std::string& found) {
     std::vector<std::string> words;
     for (const std::string& s : sizes) words.push_back(s + "=N");
-    for (const auto& [name, values] : options) words.push_back(name + "=" + (values.empty() ? "X" : fmt::format("{}", fmt::join(values, "|"))));
-    throw std::invalid_argument(fmt::format("{}: {}; want {} dtype=f32|bf16 fill=... seed=N", to_line(c), found, fmt::join(words, " ")));
+    for (const auto& [name, values] : options)
+      words.push_back(name + "=" + (values.empty() ? "X" : fmt::format("{}", fmt::join(values, "|"))));
+    throw std::invalid_argument(
+        fmt::format("{}: {}; want {} dtype=f32|bf16 fill=... seed=N", to_line(c), found, fmt::join(words, " ")));
   };
   if (c.path != "forward" && c.path != "backward") fail("path \"" + c.path + "\" is unknown (forward, backward)");
-  if (c.dtype != DType::float32 && c.dtype != DType::bfloat16) fail("dtype " + std::string(name(c.dtype)) + " is not judged");
+  if (c.dtype != DType::float32 && c.dtype != DType::bfloat16)
+    fail("dtype " + std::string(name(c.dtype)) + " is not judged");
   for (std::size_t i = 0; i < std::max(sizes.size(), c.sizes.size()); ++i)
     if (i >= sizes.size() || i >= c.sizes.size() || c.sizes[i].first != sizes[i])
-      fail(i < c.sizes.size() ? "size \"" + c.sizes[i].first + "\" is not expected here" : "size \"" + sizes[i] + "\" is missing");
+      fail(i < c.sizes.size() ? "size \"" + c.sizes[i].first + "\" is not expected here"
+                              : "size \"" + sizes[i] + "\" is missing");
   for (std::size_t i = 0; i < std::max(options.size(), c.options.size()); ++i) {
     if (i >= options.size() || i >= c.options.size() || c.options[i].first != options[i].first)
-      fail(i < c.options.size() ? "option \"" + c.options[i].first + "\" is not expected here" : "option \"" + options[i].first + "\" is missing");
+      fail(i < c.options.size() ? "option \"" + c.options[i].first + "\" is not expected here"
+                                : "option \"" + options[i].first + "\" is missing");
     const auto& values = options[i].second;
     if (!values.empty() && std::find(values.begin(), values.end(), c.options[i].second) == values.end())
       fail(c.options[i].first + "=" + c.options[i].second + " is unknown");
@@ -96,7 +106,9 @@ Expectation expectation_of(const Call& call, const std::string& tensor, bool exa
   const TensorSpec* spec = operation(call.op).find(tensor);
   // A fixture's tensor may have more leading axes than the catalogue's rows.
   for (std::size_t extra = spec->axes.size(); extra < t.shape.size(); ++extra)
-    e.axes.push_back(extra == spec->axes.size() && t.shape.size() - spec->axes.size() == 1 ? "batch" : fmt::format("axis{}", extra - spec->axes.size()));
+    e.axes.push_back(extra == spec->axes.size() && t.shape.size() - spec->axes.size() == 1
+                         ? "batch"
+                         : fmt::format("axis{}", extra - spec->axes.size()));
   e.axes.insert(e.axes.end(), spec->axes.begin(), spec->axes.end());
   e.exact = exact;
   return e;

@@ -12,8 +12,10 @@
 
 namespace assay::harness {
 
-// A tensor of the catalogue's operation `op`, holding `values` rounded to `dtype`; no values: no bytes yet, or an output.
-HostTensor case_tensor(const std::string& op, const std::string& name, DType dtype, Shape shape, const std::vector<double>& values = {});
+// A tensor of the catalogue's operation `op`, holding `values` rounded to `dtype`; no values: no bytes yet, or an
+// output.
+HostTensor case_tensor(const std::string& op, const std::string& name, DType dtype, Shape shape,
+                       const std::vector<double>& values = {});
 HostTensor unwritten_tensor(const std::string& op, const std::string& name, DType dtype, Shape shape);  // to be linked
 HostTensor saved_tensor();
 

@@ -32,7 +32,8 @@ std::array<std::int64_t, 4> four_squares(std::int64_t n) {
 }
 
 // Integers v[0 .. count) with sum of squares `target`, all odd but the last four.
-std::vector<std::int64_t> integers_with_squares(std::int64_t count, std::int64_t target, const Random& random, std::uint64_t base) {
+std::vector<std::int64_t> integers_with_squares(std::int64_t count, std::int64_t target, const Random& random,
+                                                std::uint64_t base) {
   std::vector<std::int64_t> v(count);
   const double scale = std::sqrt(3.0 * static_cast<double>(target) / static_cast<double>(count));
   const auto bound = std::min<std::int64_t>(kLargest, static_cast<std::int64_t>(scale));
@@ -70,7 +71,8 @@ NormInputs integer_inputs(const NormProblem& p) {
   if (p.residual) in.residual.resize(size), in.d_residual.resize(size);
   in.weight.resize(p.width);
   for (std::int64_t i = 0; i < p.width; ++i)
-    in.weight[i] = std::ldexp(weights.uniform(2 * i) < 0.5 ? -1 : 1, static_cast<int>(weights.integer(2 * i + 1, -1, 1)));
+    in.weight[i] =
+        std::ldexp(weights.uniform(2 * i) < 0.5 ? -1 : 1, static_cast<int>(weights.integer(2 * i + 1, -1, 1)));
 
   const int smallest = std::clamp((13 - std::countr_zero(static_cast<std::uint64_t>(p.group))) / 2, 3, 5);
   for (std::int64_t row = 0; row < p.rows; ++row)
@@ -82,7 +84,8 @@ NormInputs integer_inputs(const NormProblem& p) {
       for (std::int64_t i = 0; i < p.group; ++i)
         if (!p.gate || p.group < 16 || i >= p.group - 4 || gates.uniform(base + i) > 0.2) active.push_back(base + i);
       const std::int64_t target = (p.group << (2 * m)) - p.group / 4;
-      const std::vector<std::int64_t> v = integers_with_squares(static_cast<std::int64_t>(active.size()), target, values, base);
+      const std::vector<std::int64_t> v =
+          integers_with_squares(static_cast<std::int64_t>(active.size()), target, values, base);
 
       for (std::int64_t i = base; i < base + p.group; ++i) {  // channels that the gate silences
         if (!p.gate) break;
@@ -115,8 +118,9 @@ NormInputs integer_inputs(const NormProblem& p) {
 enum class Edge { zero, denormal, tiny, near_eps, large, single, plain, count };
 
 NormInputs real_inputs(const NormProblem& p) {
-  const Random x(p.seed, "input.hidden_states"), z(p.seed, "input.gate"), r(p.seed, "input.residual"), w(p.seed, "param.weight"),
-      dy(p.seed, "grad.output.hidden_states"), dr(p.seed, "grad.output.residual"), kinds(p.seed, "kind");
+  const Random x(p.seed, "input.hidden_states"), z(p.seed, "input.gate"), r(p.seed, "input.residual"),
+      w(p.seed, "param.weight"), dy(p.seed, "grad.output.hidden_states"), dr(p.seed, "grad.output.residual"),
+      kinds(p.seed, "kind");
   const std::int64_t size = p.rows * p.width;
   NormInputs in;
   in.hidden_states.resize(size);
@@ -134,7 +138,8 @@ NormInputs real_inputs(const NormProblem& p) {
     for (std::int64_t c = 0; c < p.width; ++c) {
       const std::int64_t i = row * p.width + c;
       double value = scale * x.normal(i), gate = 1.5 * z.normal(i), residual = scale * r.normal(i);
-      if (outlier && kinds.uniform(c + (std::uint64_t{1} << 41)) < 4.0 / static_cast<double>(std::max<std::int64_t>(p.width, 8))) {
+      if (outlier &&
+          kinds.uniform(c + (std::uint64_t{1} << 41)) < 4.0 / static_cast<double>(std::max<std::int64_t>(p.width, 8))) {
         value *= 100;
         gate *= 10;
       }
@@ -163,6 +168,8 @@ bool has_integer_fill(std::int64_t rows, std::int64_t group) {
   return rows <= 64 && group >= 4 && group <= 4096 && std::has_single_bit(static_cast<std::uint64_t>(group));
 }
 
-NormInputs norm_inputs(const NormProblem& problem) { return problem.fill == "integer" ? integer_inputs(problem) : real_inputs(problem); }
+NormInputs norm_inputs(const NormProblem& problem) {
+  return problem.fill == "integer" ? integer_inputs(problem) : real_inputs(problem);
+}
 
 }  // namespace assay::harness

@@ -1,9 +1,9 @@
-// Notation: u = 2^-24 (kUnit). "Relative e" means |computed - exact| <= e |exact|. Rounding errors of a sum enter by variance
-// with k standard deviations, never above their worst case:
+// Notation: u = 2^-24 (kUnit). "Relative e" means |computed - exact| <= e |exact|. Rounding errors of a sum enter by
+// variance with k standard deviations, never above their worst case:
 //   a float32 sum of n terms t, in any order:   k u sqrt(n/3) (|s| + sqrt(sum t^2))     worst case  n u sum |t|
-//   (partial sums stay below |s| + sqrt(sum t^2) for terms of random sign; each addition errs by a uniform u |partial sum|,
-//   variance u^2/3), and in a truncating tensor core 2 u n (|s| + sqrt(sum t^2)).
-//   the roundings of the terms themselves, m each:   k u sqrt(m/3) sqrt(sum t^2)         worst case  m u sum |t|
+//   (partial sums stay below |s| + sqrt(sum t^2) for terms of random sign; each addition errs by a uniform u |partial
+//   sum|, variance u^2/3), and in a truncating tensor core 2 u n (|s| + sqrt(sum t^2)). the roundings of the terms
+//   themselves, m each:   k u sqrt(m/3) sqrt(sum t^2)         worst case  m u sum |t|
 // Functions by their documented error: expf 2 ulp and rsqrtf or 1/sqrtf 2 ulp (4 u each), division 2 ulp (__fdividef);
 // __expf, where the contract says fast, 2 + 1.173 |x| ulp.
 #include "harness/cases/norm_limits.h"
@@ -16,8 +16,8 @@
 namespace assay::harness {
 namespace {
 
-// A limit takes 8 standard deviations and every rounding. The freedom of gate 3 takes one deviation of what is drawn per element,
-// four of what one draw decides for a whole group, and no rounding: those the matched reference has too.
+// A limit takes 8 standard deviations and every rounding. The freedom of gate 3 takes one deviation of what is drawn
+// per element, four of what one draw decides for a whole group, and no rounding: those the matched reference has too.
 struct Budget {
   double per_element, per_group, rounding;
 };
@@ -62,7 +62,8 @@ Gate gate_at(double z, const Budget& b, const assay_contract& contract) {
   // 1 - sigma is computed with sigma's absolute error and one rounding; then a product, a sum, a product.
   const double rest_error = sigma * sigma_error + b.rounding * kUnit * rest;
   g.derivative_error = std::fabs(g.derivative) * (sigma_error + b.rounding * kUnit) +
-                       sigma * (std::fabs(z) * (rest_error + b.rounding * kUnit * rest) + b.rounding * kUnit * (1 + std::fabs(z) * rest)) +
+                       sigma * (std::fabs(z) * (rest_error + b.rounding * kUnit * rest) +
+                                b.rounding * kUnit * (1 + std::fabs(z) * rest)) +
                        (1 + std::fabs(z)) * kTiny;
   return g;
 }
@@ -93,9 +94,9 @@ Group group_at(const NormOperands& in, std::int64_t base, const Budget& b) {
     function_part += 2 * g.v_error[i] * g.v[i] * g.v[i];
   }
   const double n = static_cast<double>(in.group), mean = squares / n, inside = mean + in.eps;
-  // The sum of squares: partial sums grow linearly, so sum of their squares is n S^2 / 3; the squares round once each. A common
-  // draw for the whole group. Then a rounding of the mean, weighed by mean / (mean + eps), one of eps to float32 and one of the
-  // sum of the two, all halved by the root; the root itself 2 ulp.
+  // The sum of squares: partial sums grow linearly, so sum of their squares is n S^2 / 3; the squares round once each.
+  // A common draw for the whole group. Then a rounding of the mean, weighed by mean / (mean + eps), one of eps to
+  // float32 and one of the sum of the two, all halved by the root; the root itself 2 ulp.
   const double order = in.contract.accumulate == ASSAY_ACCUMULATE_FP32_TENSOR_CORE
                            ? 2 * n
                            : std::min(b.per_group * (std::sqrt(n) / 3 + b.rounding), n + b.rounding);
@@ -121,7 +122,8 @@ Tolerance norm_forward_tolerance(const NormOperands& in, std::span<const double>
     const Group limit = group_at(in, base, kLimit), freedom = group_at(in, base, kFreedom);
     for (std::int64_t i = 0; i < in.group; ++i) {
       const double size = std::fabs(y[base + i]), w = std::fabs(in.weight[(base + i) % in.width]);
-      // y = (v rstd) w: two products; the last rounding is the output's own in float32. Underflow of v rstd is scaled by w.
+      // y = (v rstd) w: two products; the last rounding is the output's own in float32. Underflow of v rstd is scaled
+      // by w.
       const double floor = w * limit.rstd * limit.v_floor[i] + (1 + w) * kTiny;
       const double error = size * (limit.rstd_error + limit.v_error[i] + 2 * kUnit) + floor;
       out.limit[base + i] = with_rounding(in.final_rounding, in.dtype, size, error);
@@ -131,8 +133,9 @@ Tolerance norm_forward_tolerance(const NormOperands& in, std::span<const double>
   return out;
 }
 
-NormBackwardTolerance norm_backward_tolerance(const NormOperands& in, std::span<const double> d_x, std::span<const double> d_gate,
-                                              std::span<const double> d_weight, DType d_x_dtype) {
+NormBackwardTolerance norm_backward_tolerance(const NormOperands& in, std::span<const double> d_x,
+                                              std::span<const double> d_gate, std::span<const double> d_weight,
+                                              DType d_x_dtype) {
   NormBackwardTolerance out{make(d_x.size()), make(d_gate.size()), make(d_weight.size())};
   const auto n = static_cast<double>(in.group);
   for (const Budget& b : {kLimit, kFreedom}) {
@@ -151,29 +154,36 @@ NormBackwardTolerance norm_backward_tolerance(const NormOperands& in, std::span<
         v_floor_part += std::fabs(uw) * g.rstd * g.v_floor[i];
       }
       const double c = t.total / n;
-      const double c_error = (order_error(t, n, b.per_group, in.contract) + b.rounding * term_error(t, 3, b.per_group) + v_part + v_floor_part) / n +
+      const double c_error = (order_error(t, n, b.per_group, in.contract) + b.rounding * term_error(t, 3, b.per_group) +
+                              v_part + v_floor_part) /
+                                 n +
                              std::fabs(c) * (g.rstd_error + 2 * u) + kTiny;
       for (std::int64_t i = 0; i < in.group; ++i) {
         const std::int64_t at = base + i, channel = at % in.width;
-        const double uw = in.weight[channel] * in.d_y[at], vhat = g.v[i] * g.rstd, inner = uw - vhat * c, d_v = g.rstd * inner;
-        // d_v = rstd (uw - vhat c): a rounding of uw, of vhat, of their product, of the difference, and of the last product.
+        const double uw = in.weight[channel] * in.d_y[at], vhat = g.v[i] * g.rstd, inner = uw - vhat * c,
+                     d_v = g.rstd * inner;
+        // d_v = rstd (uw - vhat c): a rounding of uw, of vhat, of their product, of the difference, and of the last
+        // product.
         const double d_v_error = g.rstd * (u * std::fabs(uw) + std::fabs(vhat) * c_error +
-                                           std::fabs(vhat * c) * (g.rstd_error + g.v_error[i] + 3 * u) + u * std::fabs(inner) +
-                                           g.rstd * g.v_floor[i] * std::fabs(c) + 2 * kTiny) +
+                                           std::fabs(vhat * c) * (g.rstd_error + g.v_error[i] + 3 * u) +
+                                           u * std::fabs(inner) + g.rstd * g.v_floor[i] * std::fabs(c) + 2 * kTiny) +
                                  std::fabs(d_v) * (g.rstd_error + u) + kTiny;
         double error = d_v_error;
         if (!in.gate.empty()) {
           const Gate& s = g.gate[i];
           const double x = in.x[at];
-          error = d_v_error * std::fabs(s.silu) + std::fabs(d_v * s.silu) * (s.silu_error + u) + std::fabs(d_v) * kSiluFloor + kTiny;
+          error = d_v_error * std::fabs(s.silu) + std::fabs(d_v * s.silu) * (s.silu_error + u) +
+                  std::fabs(d_v) * kSiluFloor + kTiny;
           // d_gate = d_v x silu'(gate): two products.
-          const double gate_error = d_v_error * std::fabs(x * s.derivative) + std::fabs(d_v * x) * (s.derivative_error + kSiluFloor) +
+          const double gate_error = d_v_error * std::fabs(x * s.derivative) +
+                                    std::fabs(d_v * x) * (s.derivative_error + kSiluFloor) +
                                     2 * u * std::fabs(d_gate[at]) + (1 + std::fabs(x)) * kTiny;
           (is_limit ? out.d_gate.limit : out.d_gate.freedom)[at] =
               is_limit ? with_rounding(in.final_rounding, in.dtype, d_gate[at], gate_error) : gate_error;
         }
         if (!in.d_x_extra.empty()) error += u * std::fabs(d_x[at]);  // one more sum
-        (is_limit ? out.d_x.limit : out.d_x.freedom)[at] = is_limit ? with_rounding(in.final_rounding, d_x_dtype, d_x[at], error) : error;
+        (is_limit ? out.d_x.limit : out.d_x.freedom)[at] =
+            is_limit ? with_rounding(in.final_rounding, d_x_dtype, d_x[at], error) : error;
 
         Column& column = columns[channel];
         const double term = in.d_y[at] * vhat;
@@ -187,7 +197,8 @@ NormBackwardTolerance norm_backward_tolerance(const NormOperands& in, std::span<
       const Column& s = columns[channel];
       // A term: vhat and the product are rounded, rstd has its own error.
       const double error = order_error(s.terms, static_cast<double>(in.rows), b.per_element, in.contract) +
-                           b.rounding * term_error(s.terms, 2, b.per_element) + b.per_element * std::sqrt(s.row_errors) + s.function_errors + s.floor;
+                           b.rounding * term_error(s.terms, 2, b.per_element) +
+                           b.per_element * std::sqrt(s.row_errors) + s.function_errors + s.floor;
       (is_limit ? out.d_weight.limit : out.d_weight.freedom)[channel] =
           is_limit ? with_rounding(in.final_rounding, in.dtype, d_weight[channel], error) : error;
     }

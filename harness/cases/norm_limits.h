@@ -1,4 +1,5 @@
-// How far the norms' outputs may be off: limits (gate 2) and freedoms (gate 3), derived in the .cc beside the arithmetic.
+// How far the norms' outputs may be off: limits (gate 2) and freedoms (gate 3), derived in the .cc beside the
+// arithmetic.
 #pragma once
 
 #include <cstdint>
@@ -31,8 +32,9 @@ struct NormBackwardTolerance {
   Tolerance d_x, d_gate, d_weight;
 };
 // `d_x_dtype`: the gradient's own dtype where it is not the model's (a float32 residual stream).
-NormBackwardTolerance norm_backward_tolerance(const NormOperands& in, std::span<const double> d_x, std::span<const double> d_gate,
-                                              std::span<const double> d_weight, DType d_x_dtype);
+NormBackwardTolerance norm_backward_tolerance(const NormOperands& in, std::span<const double> d_x,
+                                              std::span<const double> d_gate, std::span<const double> d_weight,
+                                              DType d_x_dtype);
 
 // One sum of two stored tensors, rounded to `dtype`.
 Tolerance sum_tolerance(std::span<const double> sum, DType dtype, bool final_rounding);

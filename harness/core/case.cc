@@ -65,7 +65,8 @@ Case parse_case(std::string_view line) {
   };
   if (words.empty()) throw bad("", "family/path key=value ...");
   const auto slash = words[0].find('/');
-  if (slash == std::string_view::npos || slash == 0 || slash + 1 == words[0].size()) throw bad(words[0], "family/path, as rms_norm/forward");
+  if (slash == std::string_view::npos || slash == 0 || slash + 1 == words[0].size())
+    throw bad(words[0], "family/path, as rms_norm/forward");
   Case c;
   c.family = words[0].substr(0, slash);
   c.path = words[0].substr(slash + 1);
@@ -83,7 +84,8 @@ Case parse_case(std::string_view line) {
         throw bad(word, e.what());
       }
     } else if (key == "fill") {
-      if (value != "integer" && value != "model" && value != "outlier" && value != "edge") throw bad(word, "fill=integer, model, outlier or edge");
+      if (value != "integer" && value != "model" && value != "outlier" && value != "edge")
+        throw bad(word, "fill=integer, model, outlier or edge");
       c.fill = value;
     } else if (key == "seed") {
       if (!parse_number(value, c.seed)) throw bad(word, "seed=a whole number from 0 to 2^64 - 1");

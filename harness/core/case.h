@@ -14,16 +14,16 @@
 namespace assay::harness {
 
 struct Case {
-  std::string family;                                          // "rms_norm"
-  std::string path;                                            // "forward", "backward"
-  std::vector<std::pair<std::string, std::int64_t>> sizes;     // named axes, in the family's order
-  std::vector<std::pair<std::string, std::string>> options;    // "residual" = "none", in the family's order
+  std::string family;                                        // "rms_norm"
+  std::string path;                                          // "forward", "backward"
+  std::vector<std::pair<std::string, std::int64_t>> sizes;   // named axes, in the family's order
+  std::vector<std::pair<std::string, std::string>> options;  // "residual" = "none", in the family's order
   DType dtype = DType::float32;
-  std::string fill = "model";                                  // integer, model, outlier, edge
+  std::string fill = "model";  // integer, model, outlier, edge
   std::uint64_t seed = 1;
 
   std::string operation() const { return family + "." + path; }
-  std::int64_t size(std::string_view axis) const;              // throws std::out_of_range naming the axis
+  std::int64_t size(std::string_view axis) const;  // throws std::out_of_range naming the axis
   const std::string& option(std::string_view name) const;
   bool operator==(const Case&) const = default;
 };

@@ -9,7 +9,8 @@
 namespace assay::harness {
 namespace {
 
-const char* const kLine = "rms_norm/backward rows=7 width=96 residual=same layout=compact eps=1e-05 dtype=bf16 fill=model seed=7";
+const char* const kLine =
+    "rms_norm/backward rows=7 width=96 residual=same layout=compact eps=1e-05 dtype=bf16 fill=model seed=7";
 
 TEST(Case, LineRoundTrips) {
   const Case c = parse_case(kLine);
@@ -44,9 +45,11 @@ TEST(Case, BadLinesNameTheWord) {
 
 TEST(Case, FiltersMatchWordsAndGlobs) {
   const Case c = parse_case(kLine);
-  for (const char* yes : {"", "rms_norm", "rms_norm/backward", "rms_norm.backward", "width=96 dtype=bf16", "rms_norm rows=7", "rms*width=96*", "*backward", kLine})
+  for (const char* yes : {"", "rms_norm", "rms_norm/backward", "rms_norm.backward", "width=96 dtype=bf16",
+                          "rms_norm rows=7", "rms*width=96*", "*backward", kLine})
     EXPECT_TRUE(matches(c, yes)) << yes;
-  for (const char* no : {"rms", "norm", "rms_norm/forward", "width=9", "width=96 dtype=f32", "gated*", "*forward*"}) EXPECT_FALSE(matches(c, no)) << no;
+  for (const char* no : {"rms", "norm", "rms_norm/forward", "width=9", "width=96 dtype=f32", "gated*", "*forward*"})
+    EXPECT_FALSE(matches(c, no)) << no;
 }
 
 TEST(Random, IsThePublishedPhilox) {

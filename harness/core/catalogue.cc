@@ -49,7 +49,8 @@ std::vector<OperationSpec> make_catalogue() {
         {"grad.input.residual", Role::out, kRows, DTypeRule::residual, true},
         {"grad.weight", Role::out, kWidth, model}}},
       {"gated_rms_norm.forward",
-       "v = hidden_states * silu(gate) (without gate v = hidden_states); y = weight * v / sqrt(mean of v^2 over its group "
+       "v = hidden_states * silu(gate) (without gate v = hidden_states); y = weight * v / sqrt(mean of v^2 over its "
+       "group "
        "+ eps)",
        kNormExactness,
        {kEps, kGroupSize},
@@ -93,7 +94,8 @@ const OperationSpec& operation(std::string_view name) {
     if (op.name == name) return op;
     known.push_back(op.name);
   }
-  throw std::invalid_argument(fmt::format("operation \"{}\" is not in the catalogue; it has {}", name, fmt::join(known, ", ")));
+  throw std::invalid_argument(
+      fmt::format("operation \"{}\" is not in the catalogue; it has {}", name, fmt::join(known, ", ")));
 }
 
 }  // namespace assay::harness

@@ -14,25 +14,25 @@ namespace assay::harness {
 enum class DTypeRule { model, float32, int32, int64, boolean, residual /* model, or float32 if the stream is */ };
 
 struct TensorSpec {
-  std::string name;                // "input.hidden_states", as in calls and fixtures
+  std::string name;  // "input.hidden_states", as in calls and fixtures
   Role role = Role::in;
-  std::vector<std::string> axes;   // "rows", "width": named axes, outermost first
+  std::vector<std::string> axes;  // "rows", "width": named axes, outermost first
   DTypeRule dtype = DTypeRule::model;
   bool optional = false;
-  bool strided = false;            // may be a view whose rows lie further apart than its width
-  bool infinities = false;         // infinities are legal values (a mask), NaN never is
+  bool strided = false;     // may be a view whose rows lie further apart than its width
+  bool infinities = false;  // infinities are legal values (a mask), NaN never is
 };
 
 struct AttributeSpec {
   std::string name;
-  std::string kind;                // "int", "float", "string"
+  std::string kind;  // "int", "float", "string"
   std::string meaning;
 };
 
 struct OperationSpec {
-  std::string name;                // "rms_norm.forward"
-  std::string equation;            // one line per output
-  std::string exactness;           // what the integer fill demands: "saturated: ...", or why there is none
+  std::string name;       // "rms_norm.forward"
+  std::string equation;   // one line per output
+  std::string exactness;  // what the integer fill demands: "saturated: ...", or why there is none
   std::vector<AttributeSpec> attributes;
   std::vector<TensorSpec> tensors;
 

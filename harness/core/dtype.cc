@@ -64,7 +64,8 @@ std::uint16_t double_to_half(double value) {
 template <class T>
 T exact_integer(double value) {
   const auto result = static_cast<T>(value);
-  if (static_cast<double>(result) != value) throw std::invalid_argument("store: " + std::to_string(value) + " is no integer of the dtype");
+  if (static_cast<double>(result) != value)
+    throw std::invalid_argument("store: " + std::to_string(value) + " is no integer of the dtype");
   return result;
 }
 
@@ -85,31 +86,45 @@ DType dtype_from_name(std::string_view text) {
 
 double load(DType dtype, const void* p) {
   switch (dtype) {
-    case DType::float32: return read<float>(p);
-    case DType::bfloat16: return std::bit_cast<float>(std::uint32_t{read<std::uint16_t>(p)} << 16);
-    case DType::float64: return read<double>(p);
-    case DType::float16: return half_to_double(read<std::uint16_t>(p));
-    case DType::int64: return static_cast<double>(read<std::int64_t>(p));
-    case DType::int32: return read<std::int32_t>(p);
+    case DType::float32:
+      return read<float>(p);
+    case DType::bfloat16:
+      return std::bit_cast<float>(std::uint32_t{read<std::uint16_t>(p)} << 16);
+    case DType::float64:
+      return read<double>(p);
+    case DType::float16:
+      return half_to_double(read<std::uint16_t>(p));
+    case DType::int64:
+      return static_cast<double>(read<std::int64_t>(p));
+    case DType::int32:
+      return read<std::int32_t>(p);
     case DType::uint8:
-    case DType::boolean: return read<std::uint8_t>(p);
+    case DType::boolean:
+      return read<std::uint8_t>(p);
   }
   throw std::invalid_argument("load: unknown dtype");
 }
 
 void store(DType dtype, void* p, double value) {
   switch (dtype) {
-    case DType::float32: return write(p, static_cast<float>(value));
+    case DType::float32:
+      return write(p, static_cast<float>(value));
     case DType::bfloat16: {
       const float f = static_cast<float>(round_to_bfloat16(value));
       return write(p, static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(f) >> 16));
     }
-    case DType::float64: return write(p, value);
-    case DType::float16: return write(p, double_to_half(value));
-    case DType::int64: return write(p, exact_integer<std::int64_t>(value));
-    case DType::int32: return write(p, exact_integer<std::int32_t>(value));
-    case DType::uint8: return write(p, exact_integer<std::uint8_t>(value));
-    case DType::boolean: return write(p, static_cast<std::uint8_t>(value != 0));
+    case DType::float64:
+      return write(p, value);
+    case DType::float16:
+      return write(p, double_to_half(value));
+    case DType::int64:
+      return write(p, exact_integer<std::int64_t>(value));
+    case DType::int32:
+      return write(p, exact_integer<std::int32_t>(value));
+    case DType::uint8:
+      return write(p, exact_integer<std::uint8_t>(value));
+    case DType::boolean:
+      return write(p, static_cast<std::uint8_t>(value != 0));
   }
 }
 

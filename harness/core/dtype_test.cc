@@ -11,7 +11,8 @@ namespace assay::harness {
 namespace {
 
 TEST(DType, NamesRoundTrip) {
-  for (const DType d : {DType::float32, DType::bfloat16, DType::float64, DType::float16, DType::int64, DType::int32, DType::uint8, DType::boolean}) {
+  for (const DType d : {DType::float32, DType::bfloat16, DType::float64, DType::float16, DType::int64, DType::int32,
+                        DType::uint8, DType::boolean}) {
     EXPECT_EQ(dtype_from_name(name(d)), d);
     EXPECT_EQ(dtype_from_name(short_name(d)), d);
   }
@@ -41,12 +42,12 @@ TEST(DType, EveryHalfRoundTrips) {
 }
 
 TEST(DType, Bfloat16RoundsOnceToNearestEven) {
-  EXPECT_EQ(round_to_bfloat16(1 + 0x1p-8), 1);                  // a tie goes to the even neighbour
-  EXPECT_EQ(round_to_bfloat16(1 + 3 * 0x1p-8), 1 + 0x1p-6);     // and here that is the upper one
+  EXPECT_EQ(round_to_bfloat16(1 + 0x1p-8), 1);                     // a tie goes to the even neighbour
+  EXPECT_EQ(round_to_bfloat16(1 + 3 * 0x1p-8), 1 + 0x1p-6);        // and here that is the upper one
   EXPECT_EQ(round_to_bfloat16(1 + 0x1p-8 + 0x1p-40), 1 + 0x1p-7);  // by way of float32 this would be a tie, and 1
   EXPECT_EQ(round_to_bfloat16(-3.3895313892515355e38), -3.3895313892515355e38);
   EXPECT_EQ(round_to_bfloat16(3.4e38), std::numeric_limits<double>::infinity());
-  EXPECT_EQ(round_to_bfloat16(0x1p-134), 0);           // half the smallest denormal: a tie to zero
+  EXPECT_EQ(round_to_bfloat16(0x1p-134), 0);  // half the smallest denormal: a tie to zero
   EXPECT_EQ(round_to_bfloat16(0x1.8p-134), 0x1p-133);
 }
 
@@ -54,7 +55,8 @@ TEST(DType, FloatsRoundAsTheHardwareDoes) {
   std::uint64_t state = 1;
   for (int i = 0; i < 100000; ++i) {
     state = state * 6364136223846793005u + 1442695040888963407u;
-    const double value = std::bit_cast<double>((state & 0x000FFFFFFFFFFFFF) | (std::uint64_t{0x36A} + state % 600) << 52);
+    const double value =
+        std::bit_cast<double>((state & 0x000FFFFFFFFFFFFF) | (std::uint64_t{0x36A} + state % 600) << 52);
     ASSERT_EQ(round_to(DType::float32, value), static_cast<float>(value)) << value;
   }
 }

@@ -20,17 +20,17 @@ struct Expectation {
   std::vector<double> freedom;  // gate 3: standard deviation of what the contract leaves open (order of sums, errors of
                                 // functions), which a correct candidate may have and the matched reference has not
 
-  // Gate 1, in place of the other two: every value before the final rounding is exact, so the output is the oracle rounded
-  // once. `limit` is then what the documented errors of functions leave before that rounding, 0 without functions: in float32 a
-  // few units, in bfloat16 no more than letting an exact tie go either way.
+  // Gate 1, in place of the other two: every value before the final rounding is exact, so the output is the oracle
+  // rounded once. `limit` is then what the documented errors of functions leave before that rounding, 0 without
+  // functions: in float32 a few units, in bfloat16 no more than letting an exact tie go either way.
   bool exact = false;
 
   std::int64_t size() const { return static_cast<std::int64_t>(oracle.size()); }
 };
 
 // How an error of unit roundoff u arises in float32: every derivation of a limit uses these.
-constexpr double kUnit = 0x1p-24;        // half an ulp of 1 in float32
-constexpr double kTiny = 0x1p-126;       // smallest normal float32: the absolute floor of one term
-constexpr double kSigmas = 8;            // standard deviations that a limit allows a sum of roundings
+constexpr double kUnit = 0x1p-24;   // half an ulp of 1 in float32
+constexpr double kTiny = 0x1p-126;  // smallest normal float32: the absolute floor of one term
+constexpr double kSigmas = 8;       // standard deviations that a limit allows a sum of roundings
 
 }  // namespace assay::harness

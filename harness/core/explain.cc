@@ -8,8 +8,10 @@ namespace assay::harness {
 namespace {
 
 std::string likely_cause(const TensorResult& t) {
-  if (std::isnan(t.got)) return "NaN where a number is due: memory read before it was written (the executor poisons it), or an overflow";
-  if (t.gate == "relative") return "every element is within its limit, but all of them are worse than the contract's arithmetic explains";
+  if (std::isnan(t.got))
+    return "NaN where a number is due: memory read before it was written (the executor poisons it), or an overflow";
+  if (t.gate == "relative")
+    return "every element is within its limit, but all of them are worse than the contract's arithmetic explains";
   if (t.got == 0 && t.wanted != 0) return "a store or a term is missing";
   if (t.wanted != 0 && std::isfinite(t.got)) {
     const double ratio = t.got / t.wanted;
@@ -26,12 +28,13 @@ std::string likely_cause(const TensorResult& t) {
 std::string explain(const TensorResult& t) {
   std::string text;
   if (t.gate == "relative" && t.failing == 0) {
-    text = fmt::format("{}: errors {:.3g} (rms) and {:.3g} (max) times the matched reference's; want at most 2 and 3", t.tensor,
-                       t.rms_ratio, t.max_ratio);
+    text = fmt::format("{}: errors {:.3g} (rms) and {:.3g} (max) times the matched reference's; want at most 2 and 3",
+                       t.tensor, t.rms_ratio, t.max_ratio);
     if (t.max_ratio == 0 && t.limit > 0)
       text = fmt::format("{}: relative L2 is {:.3g}; want at most {:.3g}", t.tensor, t.rms_ratio * t.limit, t.limit);
   } else if (t.gate == "matched") {
-    text = fmt::format("{}: rms(recorded - oracle) is {:.3g} times rms(matched - oracle); want 0.5 to 2", t.tensor, t.rms_ratio);
+    text = fmt::format("{}: rms(recorded - oracle) is {:.3g} times rms(matched - oracle); want 0.5 to 2", t.tensor,
+                       t.rms_ratio);
   } else {
     text = fmt::format("{}: {} of {} elements {}", t.tensor, t.failing, t.elements,
                        t.gate == "bits" ? "differ from the exact value, rounded once" : "beyond their limit");

@@ -149,7 +149,9 @@ TensorResult Pool::judge(const std::string& tensor) const {
   result.gate = "relative";
   result.headroom = candidate_max > 0 ? 1 / candidate_max : std::numeric_limits<double>::infinity();
   if (elements < kRelativeGateElements) return result;
-  result.rms_ratio = baseline_squares > 0 ? std::sqrt(candidate_squares / baseline_squares) : candidate_squares > 0 ? HUGE_VAL : 0;
+  result.rms_ratio = baseline_squares > 0    ? std::sqrt(candidate_squares / baseline_squares)
+                     : candidate_squares > 0 ? HUGE_VAL
+                                             : 0;
   result.max_ratio = baseline_max > 0 ? candidate_max / baseline_max : candidate_max > 0 ? HUGE_VAL : 0;
   if (result.rms_ratio > kRmsFactor || result.max_ratio > kMaxFactor) result.status = Status::failed;
   return result;

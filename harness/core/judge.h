@@ -3,7 +3,8 @@
 //  written   every element was written and is no NaN
 //  bits      fill `integer`: the exact value rounded once
 //  bound     |got - oracle| <= limit, per element
-//  relative  rms(got - oracle) <= 2 baseline rms and max |got - oracle| <= 3 baseline max, where the baseline is the matched
+//  relative  rms(got - oracle) <= 2 baseline rms and max |got - oracle| <= 3 baseline max, where the baseline is the
+//  matched
 //            reference's error and the freedom of the contract; on 256 elements and more
 #pragma once
 

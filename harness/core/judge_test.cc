@@ -1,4 +1,5 @@
-// The comparator, tested like a product: what must fail fails, at the gate that should see it, and what may pass passes.
+// The comparator, tested like a product: what must fail fails, at the gate that should see it, and what may pass
+// passes.
 #include "harness/core/judge.h"
 
 #include <gtest/gtest.h>
@@ -162,7 +163,8 @@ TEST(Judge, ExactFillWantsTheExactBits) {
 
 TEST(Judge, NoiseDominatedTensorsAreJudgedByTheirLimitAlone) {
   Expectation e = bf16_expectation(20, 40);
-  for (std::size_t i = 0; i < e.oracle.size(); ++i) e.oracle[i] = 1e-9, e.limit[i] = 1e-3, e.matched[i] = 1e-9, e.freedom[i] = 0;
+  for (std::size_t i = 0; i < e.oracle.size(); ++i)
+    e.oracle[i] = 1e-9, e.limit[i] = 1e-3, e.matched[i] = 1e-9, e.freedom[i] = 0;
   std::vector<double> got(e.oracle.size(), 5e-4);
   const TensorResult r = judge(e, got);
   EXPECT_TRUE(r.noise_dominated);

@@ -35,8 +35,10 @@ std::string describe_axis(const std::vector<bool>& hit, const std::string& axis)
     return fmt::format("{} {} to {}", axis, at.front(), at.back());
   }
   const std::int64_t step = at[1] - at[0];
-  const bool regular = std::adjacent_find(at.begin(), at.end(), [&](auto a, auto b) { return b - a != step; }) == at.end();
-  if (regular && (count >= 3 || count == n / step)) return fmt::format("every {}th {}, from {}", step, axis, at.front());
+  const bool regular =
+      std::adjacent_find(at.begin(), at.end(), [&](auto a, auto b) { return b - a != step; }) == at.end();
+  if (regular && (count >= 3 || count == n / step))
+    return fmt::format("every {}th {}, from {}", step, axis, at.front());
   // All of one residue class of a power of two, as a lane or a vector element that is wrong.
   for (std::int64_t period = 2; period <= std::min<std::int64_t>(n / 2, 64); period *= 2) {
     const std::int64_t residue = at[0] % period;
@@ -56,7 +58,8 @@ std::string axis_position(std::int64_t flat, const Shape& shape, const std::vect
   return text;
 }
 
-std::string describe_pattern(std::span<const std::int64_t> failing, const Shape& shape, const std::vector<std::string>& axes) {
+std::string describe_pattern(std::span<const std::int64_t> failing, const Shape& shape,
+                             const std::vector<std::string>& axes) {
   if (static_cast<std::int64_t>(failing.size()) == element_count(shape)) return "all elements";
   std::vector<std::vector<bool>> hit(shape.size());
   for (std::size_t axis = 0; axis < shape.size(); ++axis) hit[axis].resize(shape[axis]);

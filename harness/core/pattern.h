@@ -14,6 +14,7 @@ namespace assay::harness {
 std::string axis_position(std::int64_t flat, const Shape& shape, const std::vector<std::string>& axes);
 
 // `failing` holds flat indices in increasing order, at least one.
-std::string describe_pattern(std::span<const std::int64_t> failing, const Shape& shape, const std::vector<std::string>& axes);
+std::string describe_pattern(std::span<const std::int64_t> failing, const Shape& shape,
+                             const std::vector<std::string>& axes);
 
 }  // namespace assay::harness

@@ -22,14 +22,15 @@ inline std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> coun
 
 class Random {
  public:
-  Random(std::uint64_t seed, std::string_view stream) : key_{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)} {
+  Random(std::uint64_t seed, std::string_view stream)
+      : key_{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)} {
     stream_ = 1469598103934665603u;  // FNV-1a
     for (const char c : stream) stream_ = (stream_ ^ static_cast<unsigned char>(c)) * 1099511628211u;
   }
 
   std::array<std::uint32_t, 4> words(std::uint64_t i) const {
-    return philox4x32({static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(i >> 32), static_cast<std::uint32_t>(stream_),
-                       static_cast<std::uint32_t>(stream_ >> 32)},
+    return philox4x32({static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(i >> 32),
+                       static_cast<std::uint32_t>(stream_), static_cast<std::uint32_t>(stream_ >> 32)},
                       key_);
   }
   // Uniform in [0, 1), 32 bits.

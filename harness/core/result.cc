@@ -6,21 +6,30 @@ namespace assay::harness {
 
 std::string_view name(Status status) {
   switch (status) {
-    case Status::passed: return "PASSED";
-    case Status::failed: return "FAILED";
-    case Status::crashed: return "CRASHED";
-    case Status::timeout: return "TIMEOUT";
-    case Status::not_supported: return "NOT_SUPPORTED";
-    case Status::skipped: return "SKIPPED";
+    case Status::passed:
+      return "PASSED";
+    case Status::failed:
+      return "FAILED";
+    case Status::crashed:
+      return "CRASHED";
+    case Status::timeout:
+      return "TIMEOUT";
+    case Status::not_supported:
+      return "NOT_SUPPORTED";
+    case Status::skipped:
+      return "SKIPPED";
   }
   return "?";
 }
 
 std::string_view name(Trust trust) {
   switch (trust) {
-    case Trust::trusted: return "TRUSTED";
-    case Trust::untrusted: return "UNTRUSTED";
-    case Trust::inconclusive: return "INCONCLUSIVE";
+    case Trust::trusted:
+      return "TRUSTED";
+    case Trust::untrusted:
+      return "UNTRUSTED";
+    case Trust::inconclusive:
+      return "INCONCLUSIVE";
   }
   return "?";
 }

@@ -13,7 +13,7 @@
 namespace assay::harness {
 namespace {
 
-constexpr double kTermsScale = 0x1p-10;           // of design: relative measures divide by max(rms(oracle), terms 2^-10)
+constexpr double kTermsScale = 0x1p-10;  // of design: relative measures divide by max(rms(oracle), terms 2^-10)
 constexpr double kLeastRatio = 0.5, kMostRatio = 2;  // a matched policy that rounds too little or too much fails
 
 double rms_difference(const std::vector<double>& a, const std::vector<double>& b) {
@@ -25,8 +25,13 @@ double rms_difference(const std::vector<double>& a, const std::vector<double>& b
 double rms(const std::vector<double>& a) { return rms_difference(a, std::vector<double>(a.size())); }
 
 TensorResult judge_exact(const GoldenTensor& t, TensorResult result) {
-  Expectation want{.tensor = t.name, .dtype = t.dtype, .shape = t.shape, .oracle = t.oracle, .limit = std::vector<double>(t.oracle.size())};
-  for (std::size_t i = 0; i < t.oracle.size(); ++i) want.limit[i] = t.exact_ulps == 0 ? 0 : t.exact_ulps * ulp(t.dtype, t.oracle[i]);
+  Expectation want{.tensor = t.name,
+                   .dtype = t.dtype,
+                   .shape = t.shape,
+                   .oracle = t.oracle,
+                   .limit = std::vector<double>(t.oracle.size())};
+  for (std::size_t i = 0; i < t.oracle.size(); ++i)
+    want.limit[i] = t.exact_ulps == 0 ? 0 : t.exact_ulps * ulp(t.dtype, t.oracle[i]);
   want.matched = t.oracle;
   want.freedom = want.limit;
   want.exact = t.exact_ulps == 0;
@@ -44,12 +49,17 @@ TensorResult judge_golden(const GoldenTensor& t) {
   result.elements = static_cast<std::int64_t>(t.recorded.size());
   result.headroom = std::numeric_limits<double>::infinity();
   if (t.oracle.size() != t.recorded.size() || t.matched.size() != t.recorded.size())
-    throw std::logic_error(fmt::format("judge_golden: {} has {} recorded, {} oracle, {} matched values", t.name, t.recorded.size(),
-                                       t.oracle.size(), t.matched.size()));
+    throw std::logic_error(fmt::format("judge_golden: {} has {} recorded, {} oracle, {} matched values", t.name,
+                                       t.recorded.size(), t.oracle.size(), t.matched.size()));
   if (t.exact) return judge_exact(t, result);
   bool noise = false;
   if (!t.limit.empty()) {
-    Expectation want{.tensor = t.name, .dtype = t.dtype, .shape = t.shape, .oracle = t.oracle, .limit = t.limit, .matched = t.matched,
+    Expectation want{.tensor = t.name,
+                     .dtype = t.dtype,
+                     .shape = t.shape,
+                     .oracle = t.oracle,
+                     .limit = t.limit,
+                     .matched = t.matched,
                      .freedom = std::vector<double>(t.oracle.size(), HUGE_VAL)};
     noise = noise_dominated(want);
     result = judge(want, t.recorded);
@@ -104,7 +114,8 @@ CaseResult check_fixture(const std::filesystem::path& file) {
     if (!layer) {
       std::string known;
       for (const GoldenLayer& l : golden_layers()) known += (known.empty() ? "" : ", ") + l.layer;
-      throw FixtureError(fmt::format("{}: /layer: \"{}\" has no reference; want one of {}", file.string(), fixture.layer, known));
+      throw FixtureError(
+          fmt::format("{}: /layer: \"{}\" has no reference; want one of {}", file.string(), fixture.layer, known));
     }
     for (const GoldenTensor& t : layer->evaluate(fixture)) {
       if (result.dtype.empty() || t.dtype == DType::bfloat16) result.dtype = short_name(t.dtype);
@@ -114,7 +125,8 @@ CaseResult check_fixture(const std::filesystem::path& file) {
         result.message += (result.message.empty() ? "" : "\n") + explain(result.tensors.back());
       }
     }
-    if (result.tensors.empty()) throw FixtureError(file.string() + ": /tensors: nothing to compare; want an output or a gradient");
+    if (result.tensors.empty())
+      throw FixtureError(file.string() + ": /tensors: nothing to compare; want an output or a gradient");
   } catch (const std::exception& e) {
     result.status = Status::failed;
     result.message = e.what();

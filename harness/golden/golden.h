@@ -31,9 +31,9 @@ struct GoldenLayer {
 };
 const std::vector<GoldenLayer>& golden_layers();
 
-// float32: relative L2 of recorded - oracle within the tolerance, the denominator max(rms(oracle), 2^-10 terms_rms); bfloat16:
-// rms(recorded - oracle) / rms(matched - oracle) in [1/2, 2] on 256 elements and more; both also within `limit`, if there
-// is one. A tensor whose true value is rounding noise is judged by its limit alone.
+// float32: relative L2 of recorded - oracle within the tolerance, the denominator max(rms(oracle), 2^-10 terms_rms);
+// bfloat16: rms(recorded - oracle) / rms(matched - oracle) in [1/2, 2] on 256 elements and more; both also within
+// `limit`, if there is one. A tensor whose true value is rounding noise is judged by its limit alone.
 TensorResult judge_golden(const GoldenTensor& tensor);
 
 // Reads and judges one file. An unreadable file or unknown layer is a FAILED case whose message is the error.

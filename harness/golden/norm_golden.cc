@@ -16,7 +16,8 @@ std::vector<GoldenTensor> evaluate_kernel_fixture(const Fixture& fixture) {
     link(fc.call, outputs);
     for (const HostTensor& t : fc.recorded) fc.call.tensor(t.name).bytes = t.bytes;
     for (Expectation& e : fam.expect(fc.call, contract, false)) {
-      GoldenTensor g{.name = e.tensor, .dtype = e.dtype, .shape = e.shape, .recorded = fc.call.tensor(e.tensor).to_double()};
+      GoldenTensor g{
+          .name = e.tensor, .dtype = e.dtype, .shape = e.shape, .recorded = fc.call.tensor(e.tensor).to_double()};
       g.oracle = std::move(e.oracle);
       g.matched = std::move(e.matched);
       g.limit = std::move(e.limit);

@@ -15,16 +15,16 @@
 namespace assay::harness {
 namespace {
 
-constexpr int kIndependentRuns = 5;         // of a candidate that does not promise equal bits
-constexpr double kPlantedLimits = 4;        // the error planted to see whether it would be noticed
-constexpr double kMatchedError = 0.10;      // above it the matched reference itself says little
+constexpr int kIndependentRuns = 5;     // of a candidate that does not promise equal bits
+constexpr double kPlantedLimits = 4;    // the error planted to see whether it would be noticed
+constexpr double kMatchedError = 0.10;  // above it the matched reference itself says little
 constexpr double kSecondsPerCase = 30, kSecondsPerMillionElements = 30;
 
 // One execution of all steps.
 struct Execution {
   Status status = Status::passed;
   std::string message;
-  Call judged;                              // the last step, outputs filled in
+  Call judged;  // the last step, outputs filled in
   Contract contract;
   std::string variant;
   double seconds = 0;
@@ -32,12 +32,17 @@ struct Execution {
 
 Status status_of(Outcome outcome) {
   switch (outcome) {
-    case Outcome::completed: return Status::passed;
-    case Outcome::not_supported: return Status::not_supported;
-    case Outcome::error: return Status::failed;
+    case Outcome::completed:
+      return Status::passed;
+    case Outcome::not_supported:
+      return Status::not_supported;
+    case Outcome::error:
+      return Status::failed;
     case Outcome::crashed:
-    case Outcome::out_of_memory: return Status::crashed;
-    case Outcome::timeout: return Status::timeout;
+    case Outcome::out_of_memory:
+      return Status::crashed;
+    case Outcome::timeout:
+      return Status::timeout;
   }
   return Status::failed;
 }
@@ -53,9 +58,11 @@ std::string findings(const Call& call, const Reply& reply) {
   const auto add = [&](const std::string& line) { text += (text.empty() ? "" : "\n") + line; };
   for (const FenceViolation& f : reply.fences) add(to_string(f) + ": it writes out of bounds");
   for (const ChangedInput& c : reply.changed)
-    add(fmt::format("{}: {} elements of this input were changed, the first at {}", c.tensor, c.count, at(call, c.tensor, c.first)));
+    add(fmt::format("{}: {} elements of this input were changed, the first at {}", c.tensor, c.count,
+                    at(call, c.tensor, c.first)));
   for (const Unwritten& u : reply.unwritten)
-    add(fmt::format("{}: {} of {} elements were never written, the first at {}", u.tensor, u.count, call.tensor(u.tensor).size(), at(call, u.tensor, u.first)));
+    add(fmt::format("{}: {} of {} elements were never written, the first at {}", u.tensor, u.count,
+                    call.tensor(u.tensor).size(), at(call, u.tensor, u.first)));
   return text;
 }
 
@@ -79,7 +86,8 @@ Execution execute(Worker& worker, const Item& item, const RunRequest& request) {
     }
     for (const HostTensor& t : reply.outputs)
       if (t.role == Role::out || t.role == Role::inout) e.judged.tensor(t.name).bytes = t.bytes;
-    outputs.insert(outputs.end(), std::make_move_iterator(reply.outputs.begin()), std::make_move_iterator(reply.outputs.end()));
+    outputs.insert(outputs.end(), std::make_move_iterator(reply.outputs.begin()),
+                   std::make_move_iterator(reply.outputs.end()));
   }
   return e;
 }
@@ -98,8 +106,9 @@ std::string first_difference(const Call& a, const Call& b) {
         if (first < 0) first = i;
         ++count;
       }
-    return fmt::format("{}: {} of {} elements differ between two runs of the same call, the first at {}: {:.9g} and {:.9g}", x.name, count,
-                       x.size(), axis_position(first, x.shape, {}), x.at(first), y.at(first));
+    return fmt::format(
+        "{}: {} of {} elements differ between two runs of the same call, the first at {}: {:.9g} and {:.9g}", x.name,
+        count, x.size(), axis_position(first, x.shape, {}), x.at(first), y.at(first));
   }
   return "";
 }
@@ -196,7 +205,8 @@ class Judging {
 
 std::int64_t elements(const Item& item) {
   std::int64_t count = 0;
-  for (const HostTensor& t : item.calls.back().tensors) count += static_cast<std::int64_t>(t.bytes.size() / size_of(t.dtype));
+  for (const HostTensor& t : item.calls.back().tensors)
+    count += static_cast<std::int64_t>(t.bytes.size() / size_of(t.dtype));
   return count;
 }
 
@@ -211,8 +221,11 @@ CaseRun run_case(Worker& worker, const Item& item, const RunSettings& settings) 
   Judging judging(item, run);
 
   const std::vector<ScheduleInfo>& all = worker.info().schedules;
-  const int count = all.empty() ? 1 : settings.schedules == 0 ? static_cast<int>(all.size()) : std::min<int>(settings.schedules, static_cast<int>(all.size()));
-  const double seconds = settings.timeout_scale * (kSecondsPerCase + kSecondsPerMillionElements * 1e-6 * static_cast<double>(elements(item)));
+  const int count = all.empty()               ? 1
+                    : settings.schedules == 0 ? static_cast<int>(all.size())
+                                              : std::min<int>(settings.schedules, static_cast<int>(all.size()));
+  const double seconds = settings.timeout_scale *
+                         (kSecondsPerCase + kSecondsPerMillionElements * 1e-6 * static_cast<double>(elements(item)));
 
   // One execution per schedule; executions of one arithmetic must agree, so each is judged once.
   struct Group {
@@ -235,14 +248,16 @@ CaseRun run_case(Worker& worker, const Item& item, const RunSettings& settings) 
       if (e.status != Status::passed) {
         judging.fail(e.message, schedule, e.status);
         if (e.status == Status::not_supported && !item.may_refuse) run.result.status = Status::failed;
-        if (e.status == Status::not_supported || e.status == Status::timeout) return run;  // no other schedule will do better
+        if (e.status == Status::not_supported || e.status == Status::timeout)
+          return run;  // no other schedule will do better
         continue;
       }
       if (run.result.variant.empty()) {
         run.result.variant = e.variant;
         run.result.contract = to_string(e.contract);
       }
-      const auto same = std::find_if(groups.begin(), groups.end(), [&](const Group& g) { return g.arithmetic == arithmetic; });
+      const auto same =
+          std::find_if(groups.begin(), groups.end(), [&](const Group& g) { return g.arithmetic == arithmetic; });
       if (same == groups.end()) {
         judging.judge_execution(e, schedule);
         groups.push_back({arithmetic, schedule, std::move(e)});
@@ -252,9 +267,11 @@ CaseRun run_case(Worker& worker, const Item& item, const RunSettings& settings) 
       if (difference.empty()) continue;
       judging.judge_execution(e, schedule);  // a wrong value says more than a difference
       if (e.contract.deterministic)
-        judging.fail(difference + (all.empty() ? ". Likely: a race, or an order of sums that is not fixed"
-                                               : fmt::format(" (schedules {} and {}). Likely: a missing barrier or wait", same->schedule, schedule)),
-                     schedule);
+        judging.fail(
+            difference + (all.empty() ? ". Likely: a race, or an order of sums that is not fixed"
+                                      : fmt::format(" (schedules {} and {}). Likely: a missing barrier or wait",
+                                                    same->schedule, schedule)),
+            schedule);
     }
   }
   // A candidate that promises no equal bits is judged on further runs.
@@ -265,8 +282,10 @@ CaseRun run_case(Worker& worker, const Item& item, const RunSettings& settings) 
     for (int k = 1; k < kIndependentRuns; ++k) {
       request.seed = item.seed + static_cast<std::uint64_t>(k);
       Execution e = execute(worker, item, request);
-      if (e.status != Status::passed) judging.fail(e.message, groups.front().schedule, e.status);
-      else judging.judge_execution(e, groups.front().schedule);
+      if (e.status != Status::passed)
+        judging.fail(e.message, groups.front().schedule, e.status);
+      else
+        judging.judge_execution(e, groups.front().schedule);
     }
   }
   return run;

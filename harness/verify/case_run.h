@@ -15,30 +15,30 @@ namespace assay::harness {
 // What is to be run: a case, or one operation of a fixture.
 struct Item {
   std::string line;
-  std::string operation;                  // "rms_norm.backward"
+  std::string operation;  // "rms_norm.backward"
   DType dtype = DType::float32;
   const Family* family = nullptr;
-  std::vector<Call> calls;                // steps; the last is judged
-  bool exact = false;                     // fill `integer`
+  std::vector<Call> calls;  // steps; the last is judged
+  bool exact = false;       // fill `integer`
   std::uint64_t seed = 0;
-  std::vector<HostTensor> recorded;       // of a fixture: the outputs must also agree with these
+  std::vector<HostTensor> recorded;  // of a fixture: the outputs must also agree with these
   std::string repro;
-  bool may_refuse = true;                 // NOT_SUPPORTED is a legitimate answer
+  bool may_refuse = true;  // NOT_SUPPORTED is a legitimate answer
 };
 
 struct RunSettings {
-  int schedules = 0;                      // 0: all the target has
+  int schedules = 0;  // 0: all the target has
   double timeout_scale = 1;
 };
 
 // What one compared tensor of one case says about trust.
 struct Evidence {
   std::string tensor;
-  bool tells_apart = false;               // enough distinct, non-zero expected values
-  bool planted_unnoticed = false;         // an error of 4 limits in one random element went unreported
-  bool matched_is_off = false;            // the matched reference errs by more than 10 %
+  bool tells_apart = false;        // enough distinct, non-zero expected values
+  bool planted_unnoticed = false;  // an error of 4 limits in one random element went unreported
+  bool matched_is_off = false;     // the matched reference errs by more than 10 %
   double headroom = 0;
-  Pool pool;                              // of small tensors
+  Pool pool;  // of small tensors
 };
 
 struct CaseRun {

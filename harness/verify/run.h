@@ -20,15 +20,15 @@ Tier tier_from_name(std::string_view name);  // throws std::invalid_argument
 std::vector<Case> list_cases(Tier tier, std::uint64_t soak_seed = 0);
 
 struct VerifyOptions {
-  std::filesystem::path candidate;             // the shared library
-  std::string candidate_argument = "simt";     // how the user named it, for the line that repeats a case
-  std::filesystem::path worker;                // the assay_worker executable
+  std::filesystem::path candidate;          // the shared library
+  std::string candidate_argument = "simt";  // how the user named it, for the line that repeats a case
+  std::filesystem::path worker;             // the assay_worker executable
   std::vector<Case> cases;
   std::vector<std::filesystem::path> fixtures;
-  std::vector<std::string> required;           // case filters that the candidate must support: a refusal is FAILED
-  bool own = false;                            // one of our own targets: only the committed refusals are allowed
-  int schedules = 0;                           // how many of the target's schedules; 0: all
-  int jobs = 0;                                // workers at a time; 0: one per core
+  std::vector<std::string> required;  // case filters that the candidate must support: a refusal is FAILED
+  bool own = false;                   // one of our own targets: only the committed refusals are allowed
+  int schedules = 0;                  // how many of the target's schedules; 0: all
+  int jobs = 0;                       // workers at a time; 0: one per core
   double timeout_scale = 1;
   // Called after every case, from one thread at a time, in the order of completion.
   std::function<void(const CaseResult&, std::size_t done, std::size_t total)> progress;

@@ -36,7 +36,9 @@ void merge(Pool& into, const Pool& from) {
 std::string doubt(const Account& a) {
   if (a.compared == 0) return "no case compared it";
   if (!a.tells_apart) return "in no case were at least half of the expected values distinct and non-zero";
-  if (a.unnoticed > 0) return fmt::format("an error of 4 limits, planted into one element, went unreported in {} of {} cases", a.unnoticed, a.compared);
+  if (a.unnoticed > 0)
+    return fmt::format("an error of 4 limits, planted into one element, went unreported in {} of {} cases", a.unnoticed,
+                       a.compared);
   return "";
 }
 
@@ -74,7 +76,8 @@ TrustReport judge_trust(const std::vector<CaseRun>& runs) {
       t.trust = Trust::untrusted;
     } else if (2 * a.off > a.compared) {
       t.trust = Trust::inconclusive;
-      t.reason = fmt::format("the matched reference itself errs by more than 10 % in {} of {} cases", a.off, a.compared);
+      t.reason =
+          fmt::format("the matched reference itself errs by more than 10 % in {} of {} cases", a.off, a.compared);
     }
     report.trust.push_back(t);
 

@@ -12,7 +12,8 @@ struct TrustReport {
   std::vector<CaseResult> failed_pools;  // small tensors, pooled over the run, that fail the relative gate
 };
 
-// In the order of the runs. Every output of every operation that ran is accounted for: one that no case compared is untrusted.
+// In the order of the runs. Every output of every operation that ran is accounted for: one that no case compared is
+// untrusted.
 TrustReport judge_trust(const std::vector<CaseRun>& runs);
 
 }  // namespace assay::harness

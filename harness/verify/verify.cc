@@ -32,7 +32,8 @@ Item item_of(const Case& c, const VerifyOptions& options) {
   item.exact = c.fill == "integer";
   item.seed = c.seed;
   item.repro = fmt::format("assay verify \"{}\" --candidate {}", item.line, options.candidate_argument);
-  const bool required = std::any_of(options.required.begin(), options.required.end(), [&](const std::string& f) { return matches(c, f); });
+  const bool required = std::any_of(options.required.begin(), options.required.end(),
+                                    [&](const std::string& f) { return matches(c, f); });
   item.may_refuse = !options.own && !required;  // our own targets refuse nothing of the catalogue
   return item;
 }
@@ -65,8 +66,10 @@ struct Job {
   std::shared_ptr<const Item> item;  // of the fixture
 };
 
-// A fixture's jobs. A file that cannot be read is told once, by the reference's check; a layer without a kernel operation says so.
-std::vector<Job> jobs_of(const std::filesystem::path& file, const VerifyOptions& options, std::vector<CaseRun>& settled) {
+// A fixture's jobs. A file that cannot be read is told once, by the reference's check; a layer without a kernel
+// operation says so.
+std::vector<Job> jobs_of(const std::filesystem::path& file, const VerifyOptions& options,
+                         std::vector<CaseRun>& settled) {
   std::vector<Job> jobs = {{.fixture = &file}};
   try {
     const Fixture fixture = read_fixture(file);
@@ -75,11 +78,13 @@ std::vector<Job> jobs_of(const std::filesystem::path& file, const VerifyOptions&
       run.result.line = fmt::format("fixture {} candidate", file.string());
       run.result.operation = fixture.layer + "." + fixture.path;
       run.result.status = Status::not_supported;
-      run.result.message = fmt::format("the catalogue has no kernel operation for layer \"{}\"; only the reference was judged", fixture.layer);
+      run.result.message = fmt::format(
+          "the catalogue has no kernel operation for layer \"{}\"; only the reference was judged", fixture.layer);
       settled.push_back(std::move(run));
       return jobs;
     }
-    for (Item& item : items_of(fixture, options)) jobs.push_back({.item = std::make_shared<const Item>(std::move(item))});
+    for (Item& item : items_of(fixture, options))
+      jobs.push_back({.item = std::make_shared<const Item>(std::move(item))});
   } catch (const FixtureError&) {
   }
   return jobs;
@@ -92,6 +97,27 @@ CaseRun run_job(const Job& job, Worker& worker, const VerifyOptions& options) {
   CaseRun run{check_fixture(*job.fixture), {}};
   run.result.line = fmt::format("fixture {} reference", job.fixture->string());
   return run;
+}
+
+// The library is sound, but its device is not on this machine: nothing ran, and the result says so.
+RunResult skipped(const VerifyOptions& options, const std::string& reason) {
+  RunResult result;
+  result.subject = "candidate";
+  result.target = "none";
+  result.candidate = options.candidate.string();
+  result.notes.push_back("nothing ran: " + reason);
+  const auto skip = [&](const std::string& line, const std::string& operation, std::string_view dtype) {
+    CaseResult c;
+    c.line = line;
+    c.operation = operation;
+    c.dtype = dtype;
+    c.status = Status::skipped;
+    c.message = reason;
+    result.cases.push_back(std::move(c));
+  };
+  for (const auto& file : options.fixtures) skip("fixture " + file.string(), "fixture", "");
+  for (const Case& c : options.cases) skip(to_line(c), c.operation(), short_name(c.dtype));
+  return result;
 }
 
 }  // namespace
@@ -109,7 +135,8 @@ std::vector<Case> list_cases(Tier tier, std::uint64_t soak_seed) {
     for (Case& c : f.cases(tier)) cases.push_back(std::move(c));
   if (tier == Tier::soak) {
     const Random draw(soak_seed, "soak");
-    for (std::size_t i = 0; i < cases.size(); ++i) cases[i].seed = (std::uint64_t{draw.words(i)[0]} << 32) | draw.words(i)[1];
+    for (std::size_t i = 0; i < cases.size(); ++i)
+      cases[i].seed = (std::uint64_t{draw.words(i)[0]} << 32) | draw.words(i)[1];
   }
   return cases;
 }
@@ -125,11 +152,16 @@ RunResult verify(const VerifyOptions& options) {
   for (const Case& c : options.cases) jobs.push_back({.c = &c});
 
   const WorkerOptions worker_options{.worker = options.worker, .candidate = options.candidate};
-  const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  const auto threads = static_cast<std::size_t>(std::clamp<std::int64_t>(options.jobs > 0 ? options.jobs : cores, 1, std::max<std::int64_t>(1, static_cast<std::int64_t>(jobs.size()))));
   std::vector<Worker> workers;
-  workers.emplace_back(worker_options);  // throws here if the candidate cannot be used at all
-  for (std::size_t i = 1; i < threads; ++i) workers.emplace_back(worker_options);
+  try {
+    workers.emplace_back(worker_options);  // throws here if the candidate cannot be used at all
+  } catch (const NoDevice& e) {
+    return skipped(options, e.what());
+  }
+  const std::size_t cores = std::max(1u, std::thread::hardware_concurrency());
+  const std::size_t threads = std::min(options.jobs > 0 ? static_cast<std::size_t>(options.jobs) : cores,
+                                       std::max<std::size_t>(1, jobs.size()));
+  while (workers.size() < threads) workers.emplace_back(worker_options);
 
   std::vector<CaseRun> runs(jobs.size());
   std::atomic<std::size_t> next{0}, done{0};
