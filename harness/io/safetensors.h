@@ -2,8 +2,8 @@
 // {name: {"dtype", "shape", "data_offsets": [begin, end]}, "__metadata__": {...}}; then the tensors, row-major and
 // little-endian, offsets counted from the end of the header.
 //
-// Reading trusts nothing: the header's length, nesting and keys, every name, dtype, shape and offset are checked, and the
-// tensors must fill the file without hole or overlap. What is refused is named by file and tensor.
+// Reading trusts nothing: the header's length, nesting and keys, every name, dtype, shape and offset are checked, and
+// the tensors must fill the file without hole or overlap. What is refused is named by file and tensor.
 #pragma once
 
 #include <cstddef>
@@ -87,8 +87,8 @@ class SafetensorsModel {
 void write_safetensors(const std::filesystem::path& file, std::span<const StoredTensor> tensors,
                        const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
 
-// Writes FOLDER/model.safetensors or, above `shard_bytes`, model-0000k-of-0000n.safetensors and their index. A tensor is
-// never split.
+// Writes FOLDER/model.safetensors or, above `shard_bytes`, model-0000k-of-0000n.safetensors and their index. A tensor
+// is never split.
 void write_safetensors_model(const std::filesystem::path& folder, std::span<const StoredTensor> tensors,
                              std::uint64_t shard_bytes = std::uint64_t{5} << 30);
 

@@ -22,6 +22,12 @@ std::string file_bytes(std::string_view header, std::size_t data_bytes) {
   return bytes + std::string(header) + std::string(data_bytes, '\1');
 }
 
+// One member of a header.
+std::string entry(const std::string& name, const std::string& dtype, const std::string& shape,
+                  const std::string& offsets) {
+  return '"' + name + R"(":{"dtype":")" + dtype + R"(","shape":)" + shape + R"(,"data_offsets":)" + offsets + "}";
+}
+
 template <class Action>
 std::string complaint(Action action) {
   try {
@@ -124,11 +130,9 @@ TEST(Safetensors, NoTensorsAtAll) {
 
 TEST(Safetensors, DataMayBeUnaligned) {
   const TemporaryFolder folder;
-  const fs::path file = folder.put(
-      "w.safetensors",
-      file_bytes(
-          R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"F32","shape":[1],"data_offsets":[1,5]}})",
-          5));
+  const fs::path file =
+      folder.put("w.safetensors",
+                 file_bytes("{" + entry("a", "U8", "[1]", "[0,1]") + "," + entry("b", "F32", "[1]", "[1,5]") + "}", 5));
   const SafetensorsFile read(file);
   EXPECT_EQ(load(DType::float32, read.tensors()[1].bytes.data()), std::bit_cast<float>(0x01010101u));
 }
@@ -151,7 +155,7 @@ TEST(SafetensorsHostile, Headers) {
   EXPECT_NE(complaint_about(file_bytes(" " + good, 8)).find("'{'"), std::string::npos);
   EXPECT_NE(complaint_about(file_bytes(good.substr(0, 20), 8)).find("header"), std::string::npos);
   EXPECT_NE(complaint_about(file_bytes(good + "x", 8)).find("header"), std::string::npos);
-  EXPECT_NE(complaint_about(file_bytes(good + std::string(3, '\0'), 8)).find("NUL byte"), std::string::npos);
+  EXPECT_NE(complaint_about(file_bytes(good + std::string(3, '\0'), 8)).find("is NUL"), std::string::npos);
   std::string deep = R"({"a":)";
   for (int i = 0; i < 100000; ++i) deep += '[';
   EXPECT_NE(complaint_about(file_bytes(deep, 8)).find("header"), std::string::npos);
@@ -188,14 +192,12 @@ TEST(SafetensorsHostile, Tensors) {
       {R"({"w.x\u0000y":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}})", 0, "control character"},
       {R"({"__metadata__":{"format":1}})", 0, "/__metadata__/format"},
       {R"({"__metadata__":[]})", 0, "/__metadata__"},
-      {R"({"w.x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"w.x":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})",
-       8, "w.x"},
-      {R"({"v":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"w.x":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})",
-       12, "inside tensor \"v\", which ends at 8; want no overlap"},
-      {R"({"v":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"w.x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})",
-       8, "want no overlap"},
-      {R"({"w.x":{"dtype":"F32","shape":[2],"data_offsets":[12,20]},"v":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})",
-       20, "4 bytes after tensor \"v\"; want no hole"},
+      {"{" + entry("w.x", "F32", "[1]", "[0,4]") + "," + entry("w.x", "F32", "[1]", "[4,8]") + "}", 8, "w.x"},
+      {"{" + entry("v", "F32", "[2]", "[0,8]") + "," + entry("w.x", "F32", "[2]", "[4,12]") + "}", 12,
+       "inside tensor \"v\", which ends at 8; want no overlap"},
+      {"{" + entry("v", "F32", "[2]", "[0,8]") + "," + entry("w.x", "F32", "[2]", "[0,8]") + "}", 8, "want no overlap"},
+      {"{" + entry("w.x", "F32", "[2]", "[12,20]") + "," + entry("v", "F32", "[2]", "[0,8]") + "}", 20,
+       "4 bytes after tensor \"v\"; want no hole"},
   };
   for (const auto& [header, data, part] : cases) {
     const std::string message = complaint_about(file_bytes(header, data));

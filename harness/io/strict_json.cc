@@ -104,6 +104,9 @@ class JsonEvents {
 
 void visit_json(std::string_view text, JsonVisitor& visitor) {
   if (text.find_first_not_of(" \t\r\n") == std::string_view::npos) throw JsonError("/: the file is empty; want JSON");
+  // The parser would take it for the end of the text, whatever follows.
+  if (const auto nul = text.find('\0'); nul != std::string_view::npos)
+    throw JsonError("/: byte " + std::to_string(nul) + " is NUL; want JSON text");
   JsonEvents events(visitor);
   nlohmann::json::sax_parse(text.begin(), text.end(), &events);
 }
