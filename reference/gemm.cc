@@ -33,9 +33,11 @@ void multiply(const T* a, Index a_stride, const T* b, Index b_stride, T* c, Inde
 }
 
 // Rows, or columns if there are more of those, of one piece: a multiple of the kernel's tile, at least 8 pieces where that
-// leaves each large enough to be worth packing the other operand for.
-Index piece_size(Index extent) {
-  constexpr Index tile = 48, least = 2 * tile;
+// leaves each large enough to be worth packing the other operand for. `work` is m n k: below a tenth of a millisecond a
+// product is one piece.
+Index piece_size(Index extent, Index work) {
+  constexpr Index tile = 48, least = 2 * tile, small = 1 << 22;
+  if (work <= small) return extent;
   return std::max(least, (extent / 8 + tile - 1) / tile * tile);
 }
 
@@ -50,7 +52,7 @@ void product(const char* name, MatrixView<const T> a, MatrixView<const T> b, Mat
                                 "; want sizes that agree");
   }
   const bool cut_rows = m >= n;
-  parallel_for(cut_rows ? m : n, piece_size(cut_rows ? m : n), [&](Index begin, Index end) {
+  parallel_for(cut_rows ? m : n, piece_size(cut_rows ? m : n, m * n * k), [&](Index begin, Index end) {
     const Index row = cut_rows ? begin : 0, rows = cut_rows ? end - begin : m;
     const Index col = cut_rows ? 0 : begin, cols = cut_rows ? n : end - begin;
     T* out = c.data + row * c.stride + col;
