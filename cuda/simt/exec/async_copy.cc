@@ -22,6 +22,7 @@ void finish(const PendingCopy& copy) {
     move_bytes(copy);
     return;
   }
+  report_write(copy.to, copy.bytes);  // it might as well have landed now
 #if defined(SIMT_MSAN)  // it landed early, but was not to be read before this
   __msan_copy_shadow(copy.to, copy.from, copy.source_bytes);
   mark_initialised(static_cast<unsigned char*>(copy.to) + copy.source_bytes, copy.bytes - copy.source_bytes);

@@ -18,6 +18,7 @@ void open(Block& block, int id, int threads, Reduction reduction, Site site) {
   barrier.value = reduction == Reduction::kAnd ? 1 : 0;
   barrier.site = site;
   barrier.waiting.fill(0);
+  ++barrier.phase;
 }
 
 void add(Barrier& barrier, int value) {
@@ -76,14 +77,15 @@ int barrier_sync(int id, int threads, int value, Reduction reduction, Site site)
   Block& block = *fiber.block;
   Barrier& barrier = block.barriers[static_cast<std::size_t>(id) % kBarriers];
   check(block, barrier, id, threads, reduction, site);
-  hb_release(&barrier);
   if (barrier.arrived == 0) open(block, id, threads, reduction, site);
+  void* token = barrier.token();
+  hb_release(token);
   add(barrier, value);
   ++barrier.arrived;
   barrier.waiting[fiber.linear / 64] |= std::uint64_t{1} << (fiber.linear % 64);
   complete_if_full(worker, block, id);
   worker.suspend(id == 0 ? "__syncthreads" : "bar.sync", site);
-  hb_acquire(&barrier);
+  hb_acquire(token);
   return barrier.result;
 }
 
@@ -92,8 +94,8 @@ void barrier_arrive(int id, int threads, Site site) {
   Block& block = *fiber.block;
   Barrier& barrier = block.barriers[static_cast<std::size_t>(id) % kBarriers];
   check(block, barrier, id, threads, Reduction::kNone, site);
-  hb_release(&barrier);
   if (barrier.arrived == 0) open(block, id, threads, Reduction::kNone, site);
+  hb_release(barrier.token());
   ++barrier.arrived;
   complete_if_full(*fiber.worker, block, id);
 }

@@ -35,6 +35,7 @@ struct Room {
   const Collective* operation;
   unsigned mask, arrived;
   Site site;
+  std::uint64_t* token;  // what its lanes do before happens before what they do after it (TSan)
 };
 
 struct Warp {
@@ -42,7 +43,9 @@ struct Warp {
   unsigned ready = 0;  // lanes in the run queue (skew order)
   bool queued = false;
   int open_rooms = 0;
+  unsigned opened = 0;  // rooms so far: each takes another token, as its lanes may still wake when the next one fills
   std::array<Room, 32> rooms;
+  std::array<std::uint64_t, 64> tokens;
   std::array<Fiber*, 32> lanes;
   std::array<void*, 32> operands;  // of the collective that the lane has reached
 };
@@ -54,6 +57,9 @@ struct Barrier {
   Reduction reduction = Reduction::kNone;
   Site site;
   std::array<std::uint64_t, 16> waiting;  // bit for each thread
+  unsigned phase = 0;
+  std::array<std::uint64_t, 2> tokens;  // of even and odd phases: threads of one may still wake in the next (TSan)
+  void* token() { return &tokens[phase % 2]; }
 };
 
 inline constexpr int kBarriers = 16;

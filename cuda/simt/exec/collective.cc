@@ -53,15 +53,15 @@ void collective(const Collective& operation, unsigned mask, void* operands, Site
   }
   if (room == nullptr) {
     room = &warp.rooms[static_cast<std::size_t>(warp.open_rooms++)];
-    *room = {&operation, mask, 0, site};
+    *room = {&operation, mask, 0, site, &warp.tokens[warp.opened++ % warp.tokens.size()]};
   }
   room->arrived |= bit;
   warp.operands[fiber.lane] = operands;
-  // One token a warp: disjoint masks synchronise more than they should, which can hide a race between them.
-  if (operation.orders_memory) hb_release(&warp);
+  void* token = room->token;
+  if (operation.orders_memory) hb_release(token);
   if (room->arrived == (mask & warp.live)) complete(worker, warp, *room);
   worker.suspend(operation.name, site, mask);
-  if (operation.orders_memory) hb_acquire(&warp);
+  if (operation.orders_memory) hb_acquire(token);
 }
 
 void lane_exited(Worker& worker, Warp& warp, unsigned lane) {
