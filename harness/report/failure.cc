@@ -9,16 +9,16 @@ namespace assay::harness {
 namespace {
 
 std::string tensor_text(const TensorResult& t) {
-  std::string text = fmt::format("  {}: ", printable(t.tensor));
+  std::string text = fmt::format("  {}: ", displayable(t.tensor));
   if (t.failing > 0)
     text += fmt::format("{} of {} wrong", t.failing, count_text(t.elements, "element"));
   else
     text += count_text(t.elements, "element");
-  if (!t.gate.empty()) text += fmt::format(", gate {}", printable(t.gate));
-  if (!t.pattern.empty()) text += fmt::format(": {}", printable(t.pattern));
+  if (!t.gate.empty()) text += fmt::format(", gate {}", displayable(t.gate));
+  if (!t.pattern.empty()) text += fmt::format(": {}", displayable(t.pattern));
   text += '\n';
   if (!t.worst_at.empty()) {
-    text += fmt::format("    worst at {}: got {}, wanted {}, limit {}", printable(t.worst_at), number_text(t.got),
+    text += fmt::format("    worst at {}: got {}, wanted {}, limit {}", displayable(t.worst_at), number_text(t.got),
                         number_text(t.wanted), number_text(t.limit));
     const double error = std::fabs(t.got - t.wanted);
     if (std::isfinite(error)) text += fmt::format(" (error {})", number_text(error));
@@ -32,7 +32,7 @@ std::string tensor_text(const TensorResult& t) {
 }
 
 void append_field(std::string& text, std::string_view name, const std::string& value) {
-  if (!value.empty()) text += fmt::format("  {:<9} {}\n", name, printable(value));
+  if (!value.empty()) text += fmt::format("  {:<9} {}\n", name, displayable(value));
 }
 
 }  // namespace
@@ -45,22 +45,22 @@ std::string failure_line(const CaseResult& result, const TextStyle& style) {
   std::string why;
   for (const TensorResult& t : result.tensors)
     if (is_bad(t.status)) {
-      why = fmt::format("{}, {} of {}", printable(t.tensor), t.failing, count_text(t.elements, "element"));
+      why = fmt::format("{}, {} of {}", displayable(t.tensor), t.failing, count_text(t.elements, "element"));
       break;
     }
-  if (why.empty()) why = printable(result.message.substr(0, result.message.find('\n')));
-  return fmt::format("{} {}{}{}", painted(name(result.status), tone(result.status), style), printable(result.line),
+  if (why.empty()) why = displayable(result.message.substr(0, result.message.find('\n')));
+  return fmt::format("{} {}{}{}", painted(name(result.status), tone(result.status), style), displayable(result.line),
                      why.empty() ? "" : ": ", why);
 }
 
 std::string failure_text(const CaseResult& result, const TextStyle& style) {
   std::string text =
-      fmt::format("{} {}\n", painted(name(result.status), tone(result.status), style), printable(result.line));
+      fmt::format("{} {}\n", painted(name(result.status), tone(result.status), style), displayable(result.line));
   for (const TensorResult& t : result.tensors)
     if (is_bad(t.status)) text += tensor_text(t);
   for (std::string_view rest = result.message; !rest.empty();) {  // a message may have several lines
     const std::string_view line = rest.substr(0, rest.find('\n'));
-    text += fmt::format("  {}\n", printable(line));
+    text += fmt::format("  {}\n", displayable(line));
     rest.remove_prefix(std::min(rest.size(), line.size() + 1));
   }
   append_field(text, "schedule", result.schedule);

@@ -52,7 +52,7 @@ Json encoded(const std::string& value) {
   std::string text;  // line by line, for a message may have several
   for (std::string_view rest = value;;) {
     const std::size_t end = rest.find('\n');
-    text += printable(rest.substr(0, end));
+    text += displayable(rest.substr(0, end));
     if (end == std::string_view::npos) return text;
     text += '\n';
     rest.remove_prefix(end + 1);

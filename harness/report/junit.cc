@@ -16,7 +16,7 @@ std::string escaped(std::string_view text, bool keep_lines = false) {
   std::string result;
   while (true) {
     const std::size_t end = text.find('\n');
-    for (const char c : printable(text.substr(0, end))) {
+    for (const char c : displayable(text.substr(0, end))) {
       switch (c) {
         case '&':
           result += "&amp;";

@@ -53,7 +53,7 @@ std::string verdict_table(const RunResult& run) {
   std::vector<std::pair<std::pair<std::string, std::string>, Group>> groups;  // in the order of the run
   std::map<std::pair<std::string, std::string>, std::size_t> index;
   for (const CaseResult& c : run.cases) {
-    const std::pair key(printable(c.operation), printable(c.dtype));
+    const std::pair key(displayable(c.operation), displayable(c.dtype));
     const auto [it, fresh] = index.try_emplace(key, groups.size());
     if (fresh) groups.emplace_back(key, Group{});
     groups[it->second].second.add(c);
@@ -80,7 +80,7 @@ std::string verdict_table(const RunResult& run) {
       row.push_back(it == group.counts.end() ? "-" : std::to_string(it->second));
     }
     row.push_back(group.tensor.empty() ? "-" : headroom_text(group.headroom));
-    row.push_back(printable(group.tensor));
+    row.push_back(displayable(group.tensor));
     rows.push_back(row);
   }
   return aligned(rows, right);
@@ -90,8 +90,8 @@ std::string trust_table(const RunResult& run) {
   std::vector<Cells> rows = {{"trust", "operation", "dtype", "tensor", "compared", "why"}};
   for (const TrustResult& t : run.trust)
     if (t.trust != Trust::trusted) {
-      rows.push_back({std::string(name(t.trust)), printable(t.operation), printable(t.dtype), printable(t.tensor),
-                      std::to_string(t.compared), printable(t.reason)});
+      rows.push_back({std::string(name(t.trust)), displayable(t.operation), displayable(t.dtype), displayable(t.tensor),
+                      std::to_string(t.compared), displayable(t.reason)});
     }
   return rows.size() == 1 ? "" : aligned(rows, {false, false, false, false, true, false}) + '\n';
 }
@@ -127,8 +127,8 @@ std::string verdict_line(const RunResult& run, const TextStyle& style) {
   const std::string verdict = painted(ok ? "PASSED" : "NOT PASSED", ok ? Tone::good : Tone::bad, style);
   return fmt::format("{}: {} on {}{}: {} in {}\n", verdict,
                      count_text(static_cast<std::int64_t>(run.cases.size()), "case"),
-                     run.target.empty() ? "no target" : printable(run.target),
-                     run.candidate.empty() ? "" : " (" + printable(run.candidate) + ")",
+                     run.target.empty() ? "no target" : displayable(run.target),
+                     run.candidate.empty() ? "" : " (" + displayable(run.candidate) + ")",
                      parts.empty() ? "nothing ran" : parts, seconds_text(run.seconds));
 }
 
@@ -136,7 +136,7 @@ std::string table(const RunResult& run, const TableOptions& options) {
   std::string text;
   if (!run.cases.empty()) text += verdict_table(run) + '\n';
   text += trust_table(run) + failures(run, options);
-  for (const std::string& note : run.notes) text += fmt::format("Note: {}\n", printable(note));
+  for (const std::string& note : run.notes) text += fmt::format("Note: {}\n", displayable(note));
   return text + verdict_line(run, options.style);
 }
 

@@ -86,7 +86,7 @@ std::string count_text(std::int64_t count, std::string_view one) {
   return fmt::format("{} {}{}", count, one, count == 1 ? "" : "s");
 }
 
-std::string printable(std::string_view text) {
+std::string displayable(std::string_view text) {
   std::string result;
   result.reserve(text.size());
   while (!text.empty()) {

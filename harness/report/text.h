@@ -27,6 +27,6 @@ std::string seconds_text(double seconds);                          // "0.4 s", "
 std::string count_text(std::int64_t count, std::string_view one);  // "1 case", "2 cases"
 
 // Control characters, which a candidate's message may bring, become spaces; invalid UTF-8 becomes '?'.
-std::string printable(std::string_view text);
+std::string displayable(std::string_view text);
 
 }  // namespace assay::harness

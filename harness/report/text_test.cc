@@ -29,12 +29,12 @@ TEST(Text, Times) {
 }
 
 TEST(Text, WhatACandidateSaysCannotSteerTheTerminal) {
-  EXPECT_EQ(printable("a\x1b[2Jb\tc\x7f"), "a [2Jb c ");
-  EXPECT_EQ(printable("caf\xC3\xA9 \xE2\x82\xAC \xF0\x9F\x98\x80"), "caf\xC3\xA9 \xE2\x82\xAC \xF0\x9F\x98\x80");
-  EXPECT_EQ(printable("\xFF\xC3"), "??");
-  EXPECT_EQ(printable("\xC0\xAF"), "??");            // overlong
-  EXPECT_EQ(printable("\xED\xA0\x80"), "???");       // a surrogate
-  EXPECT_EQ(printable("\xF4\x90\x80\x80"), "????");  // beyond U+10FFFF
+  EXPECT_EQ(displayable("a\x1b[2Jb\tc\x7f"), "a [2Jb c ");
+  EXPECT_EQ(displayable("caf\xC3\xA9 \xE2\x82\xAC \xF0\x9F\x98\x80"), "caf\xC3\xA9 \xE2\x82\xAC \xF0\x9F\x98\x80");
+  EXPECT_EQ(displayable("\xFF\xC3"), "??");
+  EXPECT_EQ(displayable("\xC0\xAF"), "??");            // overlong
+  EXPECT_EQ(displayable("\xED\xA0\x80"), "???");       // a surrogate
+  EXPECT_EQ(displayable("\xF4\x90\x80\x80"), "????");  // beyond U+10FFFF
 }
 
 TEST(Text, ColourIsForTerminalsThatWantIt) {

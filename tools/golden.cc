@@ -1,0 +1,99 @@
+// assay golden: fixtures, and the reference judged against them.
+#include <fmt/format.h>
+
+#include <cmath>
+#include <cstdio>
+#include <limits>
+#include <memory>
+
+#include "harness/io/fixture.h"
+#include "harness/report/text.h"
+#include "harness/verify/run.h"
+#include "tools/cli.h"
+#include "tools/run_output.h"
+
+namespace assay::tools {
+namespace {
+
+struct Options {
+  std::vector<std::string> files;
+  std::string json, junit;
+};
+
+int check_command(const Options& o) {
+  const auto files = expand_json_files(o.files);
+  RunOutput output(
+      {.subject = "reference", .target = "cpu:reference", .candidate = {}, .notes = {}, .cases = {}, .trust = {}},
+      {o.json, o.junit});
+  return output.finish(harness::golden_check(
+      files, [&](const harness::CaseResult& r, std::size_t done, std::size_t total) { output.add(r, done, total); }));
+}
+
+// "key value" words, wrapped at 100 columns.
+void print_object(const char* title, const nlohmann::ordered_json& object) {
+  fmt::print("{}\n", title);
+  std::string line;
+  for (const auto& [key, value] : object.items()) {
+    const std::string word =
+        harness::displayable(fmt::format("{}={}", key, value.is_string() ? value.get<std::string>() : value.dump()));
+    if (!line.empty() && line.size() + word.size() + 4 > 100) {
+      fmt::print("  {}\n", line);
+      line.clear();
+    }
+    line += (line.empty() ? "" : "  ") + word;
+  }
+  if (!line.empty()) fmt::print("  {}\n", line);
+}
+
+void print_tensor(const harness::HostTensor& t) {
+  double least = std::numeric_limits<double>::infinity(), largest = -least, squares = 0;
+  std::int64_t finite = 0;
+  for (const double v : t.to_double()) {
+    least = std::min(least, v);
+    largest = std::max(largest, v);
+    if (std::isfinite(v)) squares += v * v, ++finite;
+  }
+  const bool empty = t.size() == 0;
+  const auto number = [&](double v) { return empty ? std::string("-") : fmt::format("{:.6g}", v); };
+  fmt::print("  {:<44} {:<9} {:<16} {:>12} {:>12} {:>12}\n", t.name, name(t.dtype), harness::to_string(t.shape),
+             number(least), number(largest), number(finite ? std::sqrt(squares / static_cast<double>(finite)) : 0));
+}
+
+int show_command(const Options& o) {
+  for (const std::filesystem::path& file : expand_json_files(o.files)) {
+    const harness::Fixture fixture = harness::read_fixture(file);
+    fmt::print("{}: {}, layer {}, path {}\n", file.string(), harness::displayable(fixture.name),
+               harness::displayable(fixture.layer), harness::displayable(fixture.path));
+    print_object("provenance", fixture.provenance);
+    print_object("config", fixture.config);
+    print_object("attributes", fixture.attributes);
+    fmt::print("tensors\n  {:<44} {:<9} {:<16} {:>12} {:>12} {:>12}\n", "name", "dtype", "shape", "min", "max", "rms");
+    for (const harness::HostTensor& t : fixture.tensors) print_tensor(t);
+  }
+  return kPassed;
+}
+
+}  // namespace
+
+void add_golden(CLI::App& app, int& exit_code) {
+  auto o = std::make_shared<Options>();
+  CLI::App* golden = app.add_subcommand("golden", "Fixtures: judge the reference by them, show what is in them");
+  golden->require_subcommand(1);
+  golden->footer(
+      "Examples:\n  assay golden check golden/upstream\n  assay golden show golden/upstream/rms_norm_0_f32.json");
+  CLI::App* check = golden->add_subcommand("check", "Judge the reference alone against fixtures");
+  check->add_option("FILE", o->files, "Fixtures, or folders of them")->type_name("")->required();
+  check->add_option("--json", o->json, "Write the complete result")->type_name("FILE");
+  check->add_option("--junit", o->junit, "Write JUnit XML")->type_name("FILE");
+  check->footer(
+      fmt::format("{}\nExamples:\n  assay golden check golden/upstream\n"
+                  "  assay golden check mine.json --json result.json",
+                  kExitCodes));
+  CLI::App* show = golden->add_subcommand("show", "Provenance, config, and tensors with shape, dtype, min, max, RMS");
+  show->add_option("FILE", o->files, "Fixtures, or folders of them")->type_name("")->required();
+  show->footer("Examples:\n  assay golden show mine.json\n  assay golden show golden/upstream/rms_norm_0_f32.json");
+  check->callback([o, &exit_code] { exit_code = check_command(*o); });
+  show->callback([o, &exit_code] { exit_code = show_command(*o); });
+}
+
+}  // namespace assay::tools
