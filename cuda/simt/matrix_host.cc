@@ -3,8 +3,7 @@
 #include <cuda_fp16.h>
 #include <cuda_fp8.h>
 
-#include <array>
-#include <type_traits>
+#include <cstring>
 
 namespace simt::host_matrix {
 
@@ -118,6 +117,14 @@ namespace {
 
 constexpr int kM = 16, kN = 8;
 
+// One row of B, C or D. Written as a vector: g++ vectorises the loops over k, with shuffles, when left to itself.
+template <class T>
+struct RowOf {
+  typedef T Vector __attribute__((vector_size(kN * sizeof(T))));
+};
+template <class T>
+using Row = typename RowOf<T>::Vector;
+
 // Element i of register `bits`.
 template <class Element>
 auto unpack(std::uint32_t bits, int i) {
@@ -130,35 +137,36 @@ auto unpack(std::uint32_t bits, int i) {
 }
 
 // Towards zero. Clearing the 29 bits that a float lacks makes the conversion exact.
-float truncate(double x) {
-  return static_cast<float>(__builtin_bit_cast(double, __builtin_bit_cast(std::uint64_t, x) & ~((std::uint64_t{1} << 29) - 1)));
+Row<float> truncate(const Row<double>& x) {
+  Row<std::uint64_t> bits;
+  std::memcpy(&bits, &x, sizeof x);
+  bits &= ~((std::uint64_t{1} << 29) - 1);
+  Row<double> shorter;
+  std::memcpy(&shorter, &bits, sizeof bits);
+  return __builtin_convertvector(shorter, Row<float>);
 }
 
-// One row: c[n] += sum over k of a[k] b[k][n].
+// One row of the product: c + sum over k of a[k] b[k].
 template <int kK>
-void add_products(float (&c)[kN], const float (&a)[kK], const float (&b)[kK][kN]) {
+Row<float> add_products(Row<float> c, const float (&a)[kK], const Row<float> (&b)[kK]) {
   if (!hostile_arithmetic) {
-    for (int k = 0; k < kK; ++k) {
-      for (int n = 0; n < kN; ++n) c[n] += a[k] * b[k][n];
-    }
-    return;
+    for (int k = 0; k < kK; ++k) c += a[k] * b[k];
+    return c;
   }
   for (int first = kK / 2; first >= 0; first -= kK / 2) {
-    double sum[kN];
-    for (int n = 0; n < kN; ++n) sum[n] = c[n];
+    Row<double> sum = __builtin_convertvector(c, Row<double>);
     for (int k = first; k < first + kK / 2; ++k) {
-      for (int n = 0; n < kN; ++n) sum[n] += static_cast<double>(a[k]) * b[k][n];
+      sum += static_cast<double>(a[k]) * __builtin_convertvector(b[k], Row<double>);
     }
-    for (int n = 0; n < kN; ++n) c[n] = truncate(sum[n]);
+    c = truncate(sum);
   }
+  return c;
 }
 template <int kK>
-void add_products(int (&c)[kN], const int (&a)[kK], const int (&b)[kK][kN]) {
-  for (int k = 0; k < kK; ++k) {
-    for (int n = 0; n < kN; ++n) {
-      c[n] = static_cast<int>(static_cast<unsigned>(c[n]) + static_cast<unsigned>(a[k] * b[k][n]));  // wraps
-    }
-  }
+Row<int> add_products(Row<int> c, const int (&a)[kK], const Row<int> (&b)[kK]) {
+  auto sum = reinterpret_cast<Row<unsigned>&>(c);  // wraps
+  for (int k = 0; k < kK; ++k) sum += reinterpret_cast<const Row<unsigned>&>(b[k]) * static_cast<unsigned>(a[k]);
+  return reinterpret_cast<Row<int>&>(sum);
 }
 
 }  // namespace
@@ -166,7 +174,8 @@ void add_products(int (&c)[kN], const int (&a)[kK], const int (&b)[kK][kN]) {
 template <class Element, class Accumulator>
 void run_multiply(void* const* lanes, unsigned) {
   constexpr int kE = Element::kPerRegister, kK = 8 * kE;
-  Accumulator a[kM][kK], b[kK][kN], c[kM][kN];
+  Accumulator a[kM][kK];
+  Row<Accumulator> b[kK], c[kM];
   for (int lane = 0; lane < 32; ++lane) {
     const auto& operands = *static_cast<const MmaLane<Accumulator>*>(lanes[lane]);
     const int g = lane / 4, t = lane % 4;
@@ -178,7 +187,7 @@ void run_multiply(void* const* lanes, unsigned) {
     }
     for (int q = 0; q < 4; ++q) c[g + 8 * (q / 2)][2 * t + q % 2] = operands.c[q];
   }
-  for (int m = 0; m < kM; ++m) add_products<kK>(c[m], a[m], b);
+  for (int m = 0; m < kM; ++m) c[m] = add_products<kK>(c[m], a[m], b);
   for (int lane = 0; lane < 32; ++lane) {
     const auto& operands = *static_cast<const MmaLane<Accumulator>*>(lanes[lane]);
     const int g = lane / 4, t = lane % 4;

@@ -1,5 +1,6 @@
 #include "cuda/simt/exec/barrier.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -17,7 +18,7 @@ void open(Block& block, int id, int threads, Reduction reduction, Site site) {
   barrier.reduction = reduction;
   barrier.value = reduction == Reduction::kAnd ? 1 : 0;
   barrier.site = site;
-  barrier.waiting.fill(0);
+  std::fill_n(barrier.waiting.begin(), (block.threads + 63) / 64, 0);
   ++barrier.phase;
 }
 
@@ -39,8 +40,9 @@ void complete_if_full(Worker& worker, Block& block, int id) {
   block.open_barriers &= ~(1u << id);
   barrier.result = barrier.value;
   const bool descending = worker.schedule().order == Order::kDescending;
-  for (std::size_t i = 0; i < barrier.waiting.size(); ++i) {
-    const std::size_t word = descending ? barrier.waiting.size() - 1 - i : i;
+  const std::size_t words = (block.threads + 63) / 64;
+  for (std::size_t i = 0; i < words; ++i) {
+    const std::size_t word = descending ? words - 1 - i : i;
     for (std::uint64_t bits = barrier.waiting[word]; bits != 0;) {
       const int bit = descending ? 63 - std::countl_zero(bits) : std::countr_zero(bits);
       bits &= ~(std::uint64_t{1} << bit);

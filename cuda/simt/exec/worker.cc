@@ -66,7 +66,7 @@ void Worker::run_group(unsigned group) {
   queue_.reset(launch_->schedule.order, total, (threads + 31) / 32 * resident_blocks_);
   live_ = total;
   spins_ = 0;
-  failed_ = false;
+  failed_ = quiet_ = false;
 #if defined(SIMT_TSAN)
   // Successive blocks run on different fibers where there are enough: TSan cannot see a race of a fiber with itself.
   pool_offset_ = pool_offset_ == 0 && 2 * total <= kMaxTsanFibers ? total : 0;
@@ -208,11 +208,10 @@ void Worker::fail(const std::string& message) {
 // Something other than spinning has happened.
 void Worker::moved() {
   spins_ = 0;
-  LaunchState::Quiet& mine = launch_->quiet[number_];
-  if (mine.rounds.load(std::memory_order_relaxed) != 0) {
-    mine.rounds.store(0);
-    launch_->epoch.fetch_add(1);
-  }
+  if (!quiet_) return;
+  quiet_ = false;
+  launch_->quiet[number_].rounds.store(0);
+  launch_->epoch.fetch_add(1);
 }
 
 // A round is this many turns for every thread that spins here: far more than a bounded back-off loop takes.
@@ -232,6 +231,7 @@ void Worker::spin(Site site) {
 
 // Called after each round of nothing but spinning.
 bool Worker::nothing_moves() {
+  quiet_ = true;
   const unsigned epoch = launch_->epoch.load();
   LaunchState::Quiet& mine = launch_->quiet[number_];
   const bool same = mine.epoch.load() == epoch;

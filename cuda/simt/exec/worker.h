@@ -66,6 +66,7 @@ class Worker {
   unsigned live_ = 0;         // threads of the group that have not exited
   unsigned pool_offset_ = 0;  // alternates under TSan
   unsigned spins_ = 0;        // in a row, with nothing else happening
+  bool quiet_ = false;        // has gone through a round of nothing but spinning
   bool failed_ = false;
 };
 
