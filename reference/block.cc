@@ -15,6 +15,10 @@ MoeOptions moe_options(const NemotronV3Config& config, const Quirks& quirks) {
   return options;
 }
 
+Mamba2MixerOptions mamba_options(const Quirks& quirks) {
+  return {.mask_after_conv = quirks.mamba_masks_after_conv, .ssm_state_in_float32 = quirks.ssm_cache_in_float32};
+}
+
 // h + mixer output: in float32 where the stream is kept there, else rounded.
 template <class T>
 Tensor<T> added(const Numerics<T>& num, const NemotronV3Config& config, const Tensor<T>& h, Tensor<T> mixed) {
@@ -42,7 +46,7 @@ Tensor<T> block_forward(const Numerics<T>& num, const NemotronV3Config& config, 
   switch (type) {
     case BlockType::mamba:
       mixed = mamba2_mixer_forward(num, config, mixer, s.normed, pointer(inputs.mamba_mask), pointer(inputs.seq_idx),
-                                   &s.mixer.template emplace<Mamba2MixerSaved<T>>());
+                                   &s.mixer.template emplace<Mamba2MixerSaved<T>>(), mamba_options(quirks));
       break;
     case BlockType::attention:
       mixed = attention_layer_forward(num, attention_dims(config), mixer, s.normed, inputs.attention,
@@ -77,7 +81,7 @@ Tensor<T> block_backward(const Numerics<T>& num, const NemotronV3Config& config,
   switch (type) {
     case BlockType::mamba:
       d_normed = mamba2_mixer_backward(num, config, mixer, saved.normed, pointer(inputs.mamba_mask), pointer(inputs.seq_idx),
-                                       std::get<Mamba2MixerSaved<T>>(saved.mixer), d_mixed, d_mixer);
+                                       std::get<Mamba2MixerSaved<T>>(saved.mixer), d_mixed, d_mixer, mamba_options(quirks));
       break;
     case BlockType::attention:
       d_normed = attention_layer_backward(num, attention_dims(config), mixer, saved.normed, inputs.attention,
@@ -108,7 +112,15 @@ Tensor<T> block_cached(const Numerics<T>& num, const NemotronV3Config& config, c
     return added(num, config, hidden_states,
                  attention_layer_cached(num, attention_dims(config), mixer, normed, cache.key_values[layer], ContinuedPrefill::causal,
                                         &inputs.attention));
-  return added(num, config, hidden_states, mamba2_mixer_cached(num, config, quirks, mixer, normed, inputs, cache, layer));
+  Tensor<T>&conv_state = cache.conv_states[layer], &ssm_state = cache.ssm_states[layer];
+  const Tensor<std::uint8_t>* mask = pointer(inputs.mamba_mask);
+  if (cache.has_previous_state && hidden_states.dim(1) == 1)
+    return added(num, config, hidden_states,
+                 mamba2_mixer_decode(num, config, mixer, normed, mask, conv_state, ssm_state, mamba_options(quirks)));
+  const bool goes_on = cache.has_previous_state && !quirks.continued_prefill_forgets;
+  return added(num, config, hidden_states,
+               mamba2_mixer_prefill(num, config, mixer, normed, mask, conv_state, ssm_state,
+                                    goes_on ? Mamba2Prefill::continued : Mamba2Prefill::from_zeros, mamba_options(quirks)));
 }
 
 #define ASSAY_INSTANTIATE(T)                                                                                              \

@@ -57,27 +57,11 @@ void reorder(HybridCache<T>& cache, const std::vector<Index>& rows) {
   reorder_rows(cache.token_mask, rows);
 }
 
-template <class T>
-void update_conv_state(Tensor<T>& state, const Tensor<T>& fresh, Index positions) {
-  require_shape("update_conv_state", "fresh", fresh, state.shape());
-  if (positions != 1) {
-    state = fresh;
-    return;
-  }
-  const Index width = state.dim(2);
-  for (Index row = 0; row < state.size(); row += width) {
-    std::copy(state.data() + row + 1, state.data() + row + width, state.data() + row);
-    state[row + width - 1] = fresh[row + width - 1];
-  }
-}
-
 template struct HybridCache<float>;
 template struct HybridCache<double>;
 template HybridCache<float> make_cache(const NemotronV3Config&, Index);
 template HybridCache<double> make_cache(const NemotronV3Config&, Index);
 template void reorder(HybridCache<float>&, const std::vector<Index>&);
 template void reorder(HybridCache<double>&, const std::vector<Index>&);
-template void update_conv_state(Tensor<float>&, const Tensor<float>&, Index);
-template void update_conv_state(Tensor<double>&, const Tensor<double>&, Index);
 
 }  // namespace assay::reference

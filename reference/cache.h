@@ -30,9 +30,4 @@ HybridCache<T> make_cache(const NemotronV3Config& config, Index batch);
 template <class T>
 void reorder(HybridCache<T>& cache, const std::vector<Index>& rows);
 
-// The rule by which a prefill of `positions` tokens writes its window fresh [B, Cc, K] into the conv state (spec 3.2): the
-// window itself, or for one position the old state shifted left by one with the window's last column behind it.
-template <class T>
-void update_conv_state(Tensor<T>& state, const Tensor<T>& fresh, Index positions);
-
 }  // namespace assay::reference

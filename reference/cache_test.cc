@@ -7,7 +7,6 @@
 namespace assay::reference {
 namespace {
 
-using testing::max_difference;
 using testing::Random;
 
 NemotronV3Config small_config() {
@@ -52,14 +51,6 @@ TEST(Cache, ReorderPicksRows) {
   }
   for (Index i = 0; i < 10; ++i) EXPECT_EQ(cache.key_values[2].values[10 + i], before.key_values[2].values[20 + i]);
   EXPECT_THROW(reorder(cache, {3}), std::invalid_argument);
-}
-
-TEST(Cache, ConvStateTakesAWindowOrShiftsByOne) {
-  Tensor<double> state({1, 1, 4}, {1, 2, 3, 4});
-  update_conv_state(state, Tensor<double>({1, 1, 4}, {0, 0, 0, 9}), 1);
-  EXPECT_EQ(max_difference(state, Tensor<double>({1, 1, 4}, {2, 3, 4, 9})), 0);
-  update_conv_state(state, Tensor<double>({1, 1, 4}, {0, 5, 6, 7}), 3);
-  EXPECT_EQ(max_difference(state, Tensor<double>({1, 1, 4}, {0, 5, 6, 7})), 0);
 }
 
 }  // namespace

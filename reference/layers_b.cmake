@@ -2,17 +2,21 @@
 set(assay_reference_layers_b
   attention.cc
   attention_layer.cc
+  block.cc
   cache.cc
   cross_entropy.cc
   mlp.cc
+  model.cc
   moe.cc
   moe_experts.cc
+  mtp.cc
   parallel_partitions.cc
+  parallel_partitions_mamba.cc
   router.cc
 )
 target_sources(assay_reference PRIVATE ${assay_reference_layers_b})
 list(APPEND assay_reference_sources ${assay_reference_layers_b})
 
-foreach(name attention cache cross_entropy mlp moe parallel_partitions router)
+foreach(name attention block cache cross_entropy mlp model moe mtp parallel_partitions parallel_partitions_mamba router)
   assay_test(reference_${name}_test SOURCES ${name}_test.cc LIBS assay_reference_testing LABELS reference)
 endforeach()

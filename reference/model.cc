@@ -35,11 +35,9 @@ bool is_all_ones(const Tensor<std::uint8_t>& mask) {
   return std::all_of(mask.span().begin(), mask.span().end(), [](std::uint8_t bit) { return bit != 0; });
 }
 
-// Document of each token: the boundaries at or before it, cu[0] not counted. Boundary positions belong to the new document.
-Tensor<std::int32_t> seq_idx_of(const std::vector<Index>& cu, Index seq_len) {
-  Tensor<std::int32_t> seq_idx({1, seq_len});
-  for (Index t = 0; t < seq_len; ++t) seq_idx[t] = static_cast<std::int32_t>(std::upper_bound(cu.begin() + 1, cu.end(), t) - (cu.begin() + 1));
-  return seq_idx;
+Tensor<std::int32_t> seq_idx_of(const std::vector<Index>& cu_seqlens, Index seq_len) {
+  const std::vector<std::int32_t> cu(cu_seqlens.begin(), cu_seqlens.end());
+  return Tensor<std::int32_t>({1, seq_len}, seq_idx_from_cu_seqlens(cu, seq_len));
 }
 
 template <class T>
