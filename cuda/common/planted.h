@@ -2,7 +2,7 @@
 //
 //   if constexpr (planted<Break::eps_outside_root>) ...
 //
-// Without the definition every planted<> is false and the line is not there. cuda/candidate/planted.cmake says which
+// Without the definition every planted<> is false and the line is not there. cuda/candidate/planted.txt says which
 // source each break lives in and where a verdict must see it.
 #pragma once
 
@@ -14,9 +14,35 @@ namespace assay::gpu {
 
 enum class Break {
   none,
+  // rms_norm_fwd.cu
+  eps_outside_root,      // 1 / (sqrt(mean) + eps)
+  eps_added_to_sum,      // 1 / sqrt((sum + eps) / n)
+  coarse_rsqrt,          // rstd cut to 12 bits, as a cheap approximation gives it
+  unfinished_rsqrt,      // rstd cut to 20 bits, as a Newton step too few leaves it
+  tail_not_stored,       // the last element of a row that is read by elements
+  bf16_sum,              // the sum of squares in bfloat16
+  residual_not_added,    // out_residual is the input alone
+  output_rounded_twice,  // rnd(weight rnd(h rstd))
+  output_truncated,      // to bfloat16 by cutting bits off
+  // rms_norm_bwd.cu
+  sum_not_guarded,         // no __syncthreads before the next row's sum
+  projection_left_out,     // rstd u without - xhat c
+  stale_rstd,              // of the row before
+  last_row_not_summed,     // in d_weight
+  coarse_products,         // d_weight from xhat cut to 17 bits
+  residual_gradient_lost,  // d_out_residual is not added
+  // gated_rms_norm_fwd.cu
+  group_off_by_one,     // the weight of the next group
+  mean_over_width,      // instead of over the group
+  rstd_transposed,      // saved as [rows, groups]
+  gate_of_another_row,  // rows 2n and 2n + 1 swapped
+  // gated_rms_norm_bwd.cu
+  silu_for_derivative,    // d_gate = d_v x silu(z)
+  gated_sum_not_guarded,  // no __syncthreads before the next group's sum
+  bf16_partials,          // the partial sums of d_weight rounded to bfloat16
 };
 
 template <Break kBreak>
-inline constexpr bool planted = kBreak != Break::none&& kBreak == Break::ASSAY_BREAK;
+inline constexpr bool planted = (kBreak == Break::ASSAY_BREAK) && (kBreak != Break::none);
 
 }  // namespace assay::gpu

@@ -30,7 +30,10 @@ class WarpTeam {
   }
   SIMT_DEV std::int64_t count() const { return static_cast<std::int64_t>(gridDim.x) * blockDim.x / kWarpSize; }
   // The same bits in every thread of the team.
-  SIMT_DEV float sum(float value) const { return warp_sum(value); }
+  template <bool kGuarded = true>
+  SIMT_DEV float sum(float value) const {
+    return warp_sum(value);
+  }
 
  private:
   int rank_;

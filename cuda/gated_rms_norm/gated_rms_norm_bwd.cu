@@ -48,7 +48,8 @@ SIMT_DEV void load_terms(const GatedRmsNormDims& dims, const GatedRmsNormBackwar
     for (int j = 0; j < kVec; ++j) {
       const Sigmoid sigmoid(gate[j]);
       terms.dv_dx[j] = gate[j] * sigmoid.value;
-      terms.dv_dz[j] = x[j] * silu_derivative(gate[j], sigmoid);
+      terms.dv_dz[j] =
+          x[j] * (planted<Break::silu_for_derivative> ? terms.dv_dx[j] : silu_derivative(gate[j], sigmoid));
       x[j] *= terms.dv_dx[j];
     }
   }
@@ -154,13 +155,18 @@ __global__ void __launch_bounds__(Team::kMaxThreads, Team::kMinBlocks)
           for (int j = 0; j < kVec; ++j) d_weight[k][j] = row == p ? 0.0f : partial[i * kVec + j];
         }
         SIMT_UNROLL
-        for (int j = 0; j < kVec; ++j) d_weight[k][j] = fmaf(terms.d_out[j], terms.vhat[j], d_weight[k][j]);
+        for (int j = 0; j < kVec; ++j) {
+          d_weight[k][j] = fmaf(terms.d_out[j], terms.vhat[j], d_weight[k][j]);
+          if constexpr (planted<Break::bf16_partials>)
+            d_weight[k][j] = to_float(from_float<__nv_bfloat16>(d_weight[k][j]));
+        }
         if constexpr (!kKept) store(partial + i * kVec, d_weight[k]);
         multiply_by_weight(t, begin + i * kVec, terms);
         SIMT_UNROLL
         for (int j = 0; j < kVec; ++j) sum = fmaf(terms.d_out[j], terms.vhat[j], sum);
       });
-      const float c = team.sum(sum) / static_cast<float>(dims.group_size);
+      const float c =
+          team.template sum<!planted<Break::gated_sum_not_guarded>>(sum) / static_cast<float>(dims.group_size);
       for_each_vector<kKept, kVec>(team, vectors, [&](int i, int k) {
         Terms<kVec>& terms = kept[k];
         if constexpr (!kKept) {

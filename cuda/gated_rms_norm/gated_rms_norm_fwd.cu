@@ -31,6 +31,7 @@ SIMT_DEV void load_gated(const GatedRmsNormDims& dims, const GatedRmsNormForward
   load(t.hidden_states + row * dims.row_stride + column, v);
   if (t.gate == nullptr) return;
   float gate[kVec];
+  if constexpr (planted<Break::gate_of_another_row>) row = (row ^ 1) < dims.rows ? row ^ 1 : row;
   load(t.gate + row * dims.gate_stride + column, gate);
   SIMT_UNROLL
   for (int j = 0; j < kVec; ++j) v[j] *= silu(gate[j]);
@@ -40,7 +41,11 @@ template <int kVec, class T, class W>
 SIMT_DEV void store_output(const GatedRmsNormDims& dims, const GatedRmsNormForward<T, W>& t, std::int64_t row,
                            std::int64_t column, const float (&v)[kVec], float rstd) {
   float weight[kVec], out[kVec];
-  load(t.weight + column, weight);
+  if constexpr (planted<Break::group_off_by_one>) {
+    load(t.weight + (column + dims.group_size) % dims.width, weight);
+  } else {
+    load(t.weight + column, weight);
+  }
   SIMT_UNROLL
   for (int j = 0; j < kVec; ++j) out[j] = weight[j] * (v[j] * rstd);
   store(t.out + row * dims.width + column, out);
@@ -86,13 +91,16 @@ __global__ void __launch_bounds__(Team::kMaxThreads, Team::kMinBlocks)
       SIMT_UNROLL
       for (int j = 0; j < kVec; ++j) sum = fmaf(v[j], v[j], sum);
     });
-    const float rstd = reciprocal_rms(team.sum(sum), dims.group_size, t.eps);
+    const float rstd =
+        reciprocal_rms(team.sum(sum), planted<Break::mean_over_width> ? dims.width : dims.group_size, t.eps);
     for_each_vector<kKept, kVec>(team, vectors, [&](int i, int k) {
       float(&v)[kVec] = kept[k];
       if constexpr (!kKept) load_gated(dims, t, row, begin + i * kVec, v);
       store_output(dims, t, row, begin + i * kVec, v, rstd);
     });
-    if (t.rstd != nullptr && team.rank() == 0) t.rstd[group * dims.rows + row] = rstd;
+    if (t.rstd != nullptr && team.rank() == 0) {
+      t.rstd[planted<Break::rstd_transposed> ? row * groups + group : group * dims.rows + row] = rstd;
+    }
   }
 }
 

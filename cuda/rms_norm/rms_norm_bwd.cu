@@ -49,8 +49,10 @@ SIMT_DEV void store_gradient(const RmsNormDims& dims, const RmsNormBackward<T, R
   const std::int64_t offset = row * dims.hidden_size + i * kVec;
   float d[kVec];
   SIMT_UNROLL
-  for (int j = 0; j < kVec; ++j) d[j] = rstd * (u[j] - xhat[j] * c);
-  if (t.d_out_residual != nullptr) {
+  for (int j = 0; j < kVec; ++j) {
+    d[j] = rstd * (planted<Break::projection_left_out> ? u[j] : u[j] - xhat[j] * c);
+  }
+  if (t.d_out_residual != nullptr && !planted<Break::residual_gradient_lost>) {
     float d_out_residual[kVec];
     load(t.d_out_residual + offset, d_out_residual);
     SIMT_UNROLL
@@ -108,7 +110,7 @@ __global__ void __launch_bounds__(Team::kMaxThreads, Team::kMinBlocks)
     float* const partial = t.workspace + p * dims.hidden_size;
     float d_weight[kVectors][kVec] = {};
     for (std::int64_t row = p; row < dims.rows; row += partials) {
-      const float rstd = t.rstd[row];
+      const float rstd = t.rstd[planted<Break::stale_rstd> && row > 0 ? row - 1 : row];
       float u[kVectors][kVec], xhat[kVectors][kVec], sum = 0.0f;
       for_each_vector<kKept, kVec>(team, vectors, [&](int i, int k) {
         load_inputs(dims, t, row, i, rstd, u[k], xhat[k]);
@@ -117,13 +119,20 @@ __global__ void __launch_bounds__(Team::kMaxThreads, Team::kMinBlocks)
           for (int j = 0; j < kVec; ++j) d_weight[k][j] = row == p ? 0.0f : partial[i * kVec + j];
         }
         SIMT_UNROLL
-        for (int j = 0; j < kVec; ++j) d_weight[k][j] = fmaf(u[k][j], xhat[k][j], d_weight[k][j]);
+        for (int j = 0; j < kVec; ++j) {
+          if (planted<Break::last_row_not_summed> && row + 1 == dims.rows) continue;
+          float factor = xhat[k][j];
+          if constexpr (planted<Break::coarse_products>) {
+            factor = __uint_as_float(__float_as_uint(factor) & 0xffffff80u);
+          }
+          d_weight[k][j] = fmaf(u[k][j], factor, d_weight[k][j]);
+        }
         if constexpr (!kKept) store(partial + i * kVec, d_weight[k]);
         multiply_by_weight(t, i, u[k]);
         SIMT_UNROLL
         for (int j = 0; j < kVec; ++j) sum = fmaf(u[k][j], xhat[k][j], sum);
       });
-      const float c = team.sum(sum) / static_cast<float>(dims.hidden_size);
+      const float c = team.template sum<!planted<Break::sum_not_guarded>>(sum) / static_cast<float>(dims.hidden_size);
       for_each_vector<kKept, kVec>(team, vectors, [&](int i, int k) {
         if constexpr (!kKept) {
           load_inputs(dims, t, row, i, rstd, u[k], xhat[k]);

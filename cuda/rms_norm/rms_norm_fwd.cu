@@ -24,6 +24,16 @@ namespace assay::gpu {
 namespace rms_norm {
 namespace {
 
+SIMT_DEV float rstd_of(float sum_of_squares, std::int64_t width, float eps) {
+  if constexpr (planted<Break::eps_outside_root>)
+    return 1.0f / (1.0f / reciprocal_rms(sum_of_squares, width, 0.0f) + eps);
+  if constexpr (planted<Break::eps_added_to_sum>) return reciprocal_rms(sum_of_squares + eps, width, 0.0f);
+  const float rstd = reciprocal_rms(sum_of_squares, width, eps);
+  if constexpr (planted<Break::coarse_rsqrt>) return __uint_as_float(__float_as_uint(rstd) & 0xfffff000u);
+  if constexpr (planted<Break::unfinished_rsqrt>) return __uint_as_float(__float_as_uint(rstd) & 0xfffffff0u);
+  return rstd;
+}
+
 // h of vector i of a row, as the residual stream stores it.
 template <int kVec, class T, class R, class W>
 SIMT_DEV void load_normed(const RmsNormDims& dims, const RmsNormForward<T, R, W>& t, std::int64_t row, int i,
@@ -41,11 +51,23 @@ template <int kVec, class T, class R, class W>
 SIMT_DEV void store_outputs(const RmsNormDims& dims, const RmsNormForward<T, R, W>& t, std::int64_t row, int i,
                             const float (&h)[kVec], float rstd) {
   const std::int64_t offset = row * dims.hidden_size + i * kVec;
-  if (t.out_residual != nullptr) store(t.out_residual + offset, h);
   float weight[kVec], out[kVec];
+  if (t.out_residual != nullptr) {
+    if constexpr (planted<Break::residual_not_added>) load(t.hidden_states + row * dims.row_stride + i * kVec, out);
+    store(t.out_residual + offset, planted<Break::residual_not_added> ? out : h);
+  }
   load(t.weight + i * kVec, weight);
   SIMT_UNROLL
-  for (int j = 0; j < kVec; ++j) out[j] = weight[j] * (h[j] * rstd);
+  for (int j = 0; j < kVec; ++j) {
+    out[j] = weight[j] * (h[j] * rstd);
+    if constexpr (planted<Break::output_rounded_twice>) out[j] = weight[j] * to_float(from_float<T>(h[j] * rstd));
+    if constexpr (planted<Break::output_truncated> && sizeof(T) == 2) {
+      out[j] = __uint_as_float(__float_as_uint(out[j]) & 0xffff0000u);
+    }
+  }
+  if constexpr (planted<Break::tail_not_stored> && kVec == 1) {
+    if (i + 1 == dims.hidden_size) return;
+  }
   store(t.out_hidden_states + offset, out);
 }
 
@@ -61,7 +83,7 @@ __global__ void __launch_bounds__(WarpTeam::kMaxThreads, WarpTeam::kMinBlocks)
       load_normed(dims, t, row, i, h);
       sum += static_cast<double>(h[0]) * h[0];
     }
-    const float rstd = reciprocal_rms(static_cast<float>(sum), dims.hidden_size, t.eps);
+    const float rstd = rstd_of(static_cast<float>(sum), dims.hidden_size, t.eps);
     for (int i = 0; i < dims.hidden_size; ++i) {
       load_normed(dims, t, row, i, h);
       store_outputs(dims, t, row, i, h, rstd);
@@ -81,9 +103,12 @@ __global__ void __launch_bounds__(Team::kMaxThreads, Team::kMinBlocks)
       float(&h)[kVec] = kept[k];
       load_normed(dims, t, row, i, h);
       SIMT_UNROLL
-      for (int j = 0; j < kVec; ++j) sum = fmaf(h[j], h[j], sum);
+      for (int j = 0; j < kVec; ++j) {
+        sum = fmaf(h[j], h[j], sum);
+        if constexpr (planted<Break::bf16_sum>) sum = to_float(from_float<__nv_bfloat16>(sum));
+      }
     });
-    const float rstd = reciprocal_rms(team.sum(sum), dims.hidden_size, t.eps);
+    const float rstd = rstd_of(team.sum(sum), dims.hidden_size, t.eps);
     for_each_vector<kKept, kVec>(team, vectors, [&](int i, int k) {
       float(&h)[kVec] = kept[k];
       if constexpr (!kKept) load_normed(dims, t, row, i, h);
