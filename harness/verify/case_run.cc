@@ -235,6 +235,7 @@ CaseRun run_case(Worker& worker, const Item& item, const RunSettings& settings) 
   std::vector<Group> groups;
   for (int s = 0; s < count; ++s) {
     const std::string schedule = all.empty() ? "" : all[s].name, arithmetic = all.empty() ? "" : all[s].arithmetic;
+    if (!settings.schedule.empty() && settings.schedule != schedule) continue;
     RunRequest request;
     request.schedule = s;
     request.seed = item.seed;

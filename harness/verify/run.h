@@ -27,6 +27,7 @@ struct VerifyOptions {
   std::vector<std::filesystem::path> fixtures;
   std::vector<std::string> required;  // case filters that the candidate must support: a refusal is FAILED
   bool own = false;                   // one of our own targets: only the committed refusals are allowed
+  std::string schedule;            // the name of the only one of the target's schedules to run; empty: all
   int schedules = 0;                  // how many of the target's schedules; 0: all
   int jobs = 0;                       // workers at a time; 0: one per core
   double timeout_scale = 1;

@@ -91,12 +91,22 @@ std::vector<Job> jobs_of(const std::filesystem::path& file, const VerifyOptions&
 }
 
 CaseRun run_job(const Job& job, Worker& worker, const VerifyOptions& options) {
-  const RunSettings settings{.schedules = options.schedules, .timeout_scale = options.timeout_scale};
+  const RunSettings settings{.schedule = options.schedule, .schedules = options.schedules, .timeout_scale = options.timeout_scale};
   if (job.c) return run_case(worker, item_of(*job.c, options), settings);
   if (job.item) return run_case(worker, *job.item, settings);
   CaseRun run{check_fixture(*job.fixture), {}};
   run.result.line = fmt::format("fixture {} reference", job.fixture->string());
   return run;
+}
+
+void check_schedule(const std::string& name, const CandidateInfo& info) {
+  std::string known;
+  for (const ScheduleInfo& s : info.schedules) {
+    if (s.name == name) return;
+    known += (known.empty() ? "" : ", ") + s.name;
+  }
+  if (!name.empty())
+    throw std::invalid_argument(fmt::format("schedule \"{}\" is unknown; {} has {}", name, info.target, known.empty() ? "none" : known));
 }
 
 // The library is sound, but its device is not on this machine: nothing ran, and the result says so.
@@ -158,6 +168,7 @@ RunResult verify(const VerifyOptions& options) {
   } catch (const NoDevice& e) {
     return skipped(options, e.what());
   }
+  check_schedule(options.schedule, workers[0].info());
   const std::size_t cores = std::max(1u, std::thread::hardware_concurrency());
   const std::size_t threads = std::min(options.jobs > 0 ? static_cast<std::size_t>(options.jobs) : cores,
                                        std::max<std::size_t>(1, jobs.size()));
