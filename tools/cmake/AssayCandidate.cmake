@@ -12,8 +12,8 @@ add_subdirectory("${assay_root}/harness/abi" assay/abi)
 add_subdirectory("${assay_root}/cuda/simt" assay/simt)
 
 # assay_candidate(NAME a.cu b.cc ...): libNAME.so, whose kernels run on the CPU executor; and, where ASSAY_ENABLE_CUDA
-# is on, libNAME_cuda.so from the same sources by nvcc. The sources define kCandidateName and find_operation; the
-# exported table and the device's memory come from cuda/candidate/.
+# is on, libNAME_cuda.so from the same sources by nvcc. The sources define kCandidateName, amend_contract and
+# find_operation; the exported table and the device's memory come from cuda/candidate/.
 function(assay_candidate name)
   set(kernels ${ARGN})
   list(FILTER kernels INCLUDE REGEX "\\.cu$")
@@ -27,6 +27,9 @@ function(assay_candidate name)
   target_include_directories(${name} PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}")
   target_link_libraries(${name} PRIVATE assay_options assay_abi assay_simt)
   target_compile_options(${name} PRIVATE ${assay_sanitize})
+  if(NOT ASSAY_SANITIZER)   # a sanitizer's functions come with the worker
+    target_link_options(${name} PRIVATE -Wl,--no-undefined)
+  endif()
 
   if(ASSAY_ENABLE_CUDA)
     assay_cuda_library(${name}_cuda SOURCES ${ARGN} ${interface} "${assay_root}/cuda/candidate/device_cuda.cc"
