@@ -74,7 +74,8 @@ std::string verdict_table(const RunResult& run) {
 
   std::vector<Cells> rows = {head};
   for (const auto& [key, group] : groups) {
-    Cells row = {key.first, key.second, std::to_string(group.cases)};
+    const auto or_dash = [](const std::string& text) { return text.empty() ? std::string("-") : text; };
+    Cells row = {or_dash(key.first), or_dash(key.second), std::to_string(group.cases)};
     for (const Status s : statuses) {
       const auto it = group.counts.find(s);
       row.push_back(it == group.counts.end() ? "-" : std::to_string(it->second));
@@ -94,6 +95,26 @@ std::string trust_table(const RunResult& run) {
                       std::to_string(t.compared), displayable(t.reason)});
     }
   return rows.size() == 1 ? "" : aligned(rows, {false, false, false, false, true, false}) + '\n';
+}
+
+// Why cases did not run, each reason once with how many it kept from running; the commonest first.
+std::string refusals(const RunResult& run, const TableOptions& options) {
+  std::map<std::string, std::int64_t> counts;
+  for (const CaseResult& c : run.cases)
+    if ((c.status == Status::not_supported || c.status == Status::skipped) && !c.message.empty()) {
+      ++counts[fmt::format("{}: {}", name(c.status), displayable(c.message))];
+    }
+  std::vector<std::pair<std::string, std::int64_t>> reasons(counts.begin(), counts.end());
+  std::stable_sort(reasons.begin(), reasons.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
+  std::string text;
+  for (std::size_t i = 0; i < std::min(reasons.size(), options.full_failures); ++i) {
+    text += fmt::format("{} ({})\n", reasons[i].first, count_text(reasons[i].second, "case"));
+  }
+  if (reasons.size() > options.full_failures) {
+    const auto rest = static_cast<std::int64_t>(reasons.size() - options.full_failures);
+    text += fmt::format("{} more; --json FILE keeps them all.\n", count_text(rest, "reason"));
+  }
+  return text.empty() ? text : text + '\n';
 }
 
 std::string failures(const RunResult& run, const TableOptions& options) {
@@ -135,7 +156,7 @@ std::string verdict_line(const RunResult& run, const TextStyle& style) {
 std::string table(const RunResult& run, const TableOptions& options) {
   std::string text;
   if (!run.cases.empty()) text += verdict_table(run) + '\n';
-  text += trust_table(run) + failures(run, options);
+  text += trust_table(run) + refusals(run, options) + failures(run, options);
   for (const std::string& note : run.notes) text += fmt::format("Note: {}\n", displayable(note));
   return text + verdict_line(run, options.style);
 }
