@@ -5,7 +5,7 @@
 //   H'    = exp(cum_last) H + sum_j x_j (U_j B_j)^T
 #include "reference/ssd_scan.h"
 
-#include "reference/parallel.h"
+#include "reference/row_pieces.h"
 #include "reference/ssd_scan_plan.h"
 
 namespace assay::reference {
@@ -31,7 +31,7 @@ void advance_state(const Numerics<T>& num, const SsdScanPlan<T>& plan, const Ssd
 template <class T>
 void pass_states(const Numerics<T>& num, const SsdScanPlan<T>& plan, const SsdScanInputs<T>& in, SsdScanForward<T>& out) {
   const Index count = plan.state_count();
-  parallel_for(plan.batch * plan.heads, 1, [&](Index unit, Index) {
+  for_units(plan.batch * plan.heads, plan.seq_len * count, [&](Index unit) {
     const Index b = unit / plan.heads, head = unit % plan.heads;
     const MatrixView<T> state(out.final_state.data() + unit * count, plan.head_dim, plan.state_size);
     Tensor<T> weighted = Tensor<T>::uninitialized({std::min(plan.chunk_size, plan.seq_len), plan.state_size});
@@ -97,7 +97,7 @@ SsdScanForward<T> ssd_scan_forward(const Numerics<T>& num, const SsdScanInputs<T
   if (in.z) out.ungated_y = Tensor<T>::uninitialized(in.x.shape());
 
   pass_states(num, plan, in, out);
-  parallel_for(plan.batch * plan.chunks * plan.groups, 1, [&](Index unit, Index) {
+  for_units(plan.batch * plan.chunks * plan.groups, plan.chunk_work(), [&](Index unit) {
     const Index b = unit / (plan.chunks * plan.groups), chunk = unit / plan.groups % plan.chunks, group = unit % plan.groups;
     const Index length = plan.length(chunk);
     Tensor<T> products({length, length}), decays({length, length}), past({length, plan.head_dim});

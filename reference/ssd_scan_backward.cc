@@ -12,7 +12,6 @@
 //   dDelta_m = Z_m . x_m + A r_m        dA = sum_m Delta_m r_m
 //
 // (The same as differences of row and column sums of M G, but those cancel: in float they lose a digit or two.)
-#include "reference/parallel.h"
 #include "reference/row_pieces.h"
 #include "reference/ssd_scan.h"
 #include "reference/ssd_scan_plan.h"
@@ -43,7 +42,7 @@ struct Backward {
   // Gamma of every chunk, from the last to the first.
   void pass_state_gradients(MaybeTensor<T> d_final_state) {
     const Index count = plan.state_count(), P = plan.head_dim, N = plan.state_size;
-    parallel_for(plan.batch * plan.heads, 1, [&](Index unit, Index) {
+    for_units(plan.batch * plan.heads, plan.seq_len * count, [&](Index unit) {
       const Index b = unit / plan.heads, head = unit % plan.heads;
       Tensor<T> running({P, N}), weighted = Tensor<T>::uninitialized({std::min(plan.chunk_size, plan.seq_len), P});
       if (d_final_state) std::copy_n(d_final_state->data() + unit * count, count, running.data());
@@ -238,7 +237,7 @@ SsdScanBackward<T> ssd_scan_backward(const Numerics<T>& num, const SsdScanInputs
                    .d_v = Tensor<T>(plan.v.shape()),
                    .delta_r = Tensor<T>(plan.v.shape())};
   pass.pass_state_gradients(d_final_state);
-  parallel_for(plan.batch * plan.chunks * plan.groups, 1, [&](Index unit, Index) {
+  for_units(plan.batch * plan.chunks * plan.groups, plan.chunk_work(), [&](Index unit) {
     pass.chunk_gradients(unit / (plan.chunks * plan.groups), unit / plan.groups % plan.chunks, unit % plan.groups);
   });
 

@@ -1,6 +1,6 @@
 #include "reference/ssd_scan_plan.h"
 
-#include "reference/parallel.h"
+#include "reference/row_pieces.h"
 
 namespace assay::reference {
 
@@ -35,7 +35,7 @@ SsdScanPlan<T>::SsdScanPlan(const char* name, const Numerics<T>& num, const SsdS
 
   v = Tensor<T>::uninitialized({batch, heads, seq_len});
   delta = cum = v;
-  parallel_for(batch * heads, 1, [&](Index unit, Index) {
+  for_units(batch * heads, 16 * seq_len, [&](Index unit) {
     const Index b = unit / heads, head = unit % heads;
     T* raw = v.data() + unit * seq_len;
     T* step = delta.data() + unit * seq_len;

@@ -24,6 +24,7 @@ struct SsdScanPlan {
   Index begin(Index chunk) const { return chunk * chunk_size; }
   Index length(Index chunk) const { return std::min(chunk_size, seq_len - begin(chunk)); }
   Index state_count() const { return head_dim * state_size; }
+  Index chunk_work() const { return chunk_size * chunk_size * heads_per_group * (head_dim + state_size); }  // of one group
   // The run that the state entering a chunk belongs to.
   std::int32_t entering_run(Index b, Index chunk) const {
     return chunk == 0 || run.empty() ? 0 : run[static_cast<std::size_t>(b * seq_len + begin(chunk) - 1)];

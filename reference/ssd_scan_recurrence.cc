@@ -1,6 +1,6 @@
 #include "reference/ssd_scan_recurrence.h"
 
-#include "reference/parallel.h"
+#include "reference/row_pieces.h"
 #include "reference/ssd_scan_plan.h"
 #include "reference/sums.h"
 
@@ -53,7 +53,7 @@ SsdScanForward<T> ssd_scan_recurrence_forward(const Numerics<T>& num, const SsdS
   out.y = Tensor<T>(in.x.shape());
   out.final_state = Tensor<T>({plan.batch, plan.heads, plan.head_dim, plan.state_size});
   if (in.z) out.ungated_y = out.y;
-  parallel_for(plan.batch * plan.heads, 1, [&](Index unit, Index) {
+  for_units(plan.batch * plan.heads, plan.seq_len * plan.state_count(), [&](Index unit) {
     const HeadScan<T> scan(plan, in, unit);
     T* state = out.final_state.data() + unit * plan.state_count();
     scan.start(state);
