@@ -52,6 +52,7 @@ inline To cast(const From& from) {  // CUDA's packed types are not trivially cop
 template <class T, class Update>
 inline T update(T* p, Update change, Site site) {
   check(p, sizeof(T), site);
+  if (counting_enabled) count_atomic();
   auto* word = reinterpret_cast<bits_t<T>*>(p);
   before(p);
   bits_t<T> old = __atomic_load_n(word, __ATOMIC_RELAXED), desired;

@@ -5,6 +5,7 @@
 #include <limits>
 #include <numbers>
 
+#include "cuda/simt/exec/counting.h"
 #include "cuda/simt/exec/thread.h"
 
 // The libm names below are called by kernels as the compiler pleases, under MSan without passing shadow: they take
@@ -39,6 +40,7 @@ SIMT_HELPER std::uint32_t bits_of(float x) { return __builtin_bit_cast(std::uint
 // A float within `error` of `exact`: the nearest one, or under hostile arithmetic the furthest in the direction that
 // `bits` choose.
 SIMT_HELPER float within(double exact, double error, std::uint32_t bits) {
+  if (ThreadLog* log = current_log(); log != nullptr) ++log->special_functions;
   const float nearest = static_cast<float>(exact);
   const bool special = exact != exact || exact == 0 || nearest == 0 ||
                        nearest == std::numeric_limits<float>::infinity() ||
@@ -66,7 +68,8 @@ SIMT_HELPER float flush(float y) {  // .ftz: a denormal becomes a zero of its si
 }
 // e^0 = 1 is documented as exact, so is every function at the argument where its value is 0.
 SIMT_HELPER float exponential(double exact, double ulps, float x) {
-  return x == 0 ? 1.0f : within_ulps(exact, ulps, bits_of(x));
+  const float y = within_ulps(exact, ulps, bits_of(x));
+  return x == 0 ? 1.0f : y;
 }
 
 }  // namespace
@@ -93,13 +96,14 @@ float fast_log10f(float x) { return fast_logarithm(std::log10(static_cast<double
 float fast_sinf(float x) { return in_unit_range(within(std::sin(static_cast<double>(x)), 0x1p-22 * 1.5052, bits_of(x))); }
 float fast_cosf(float x) { return in_unit_range(within(std::cos(static_cast<double>(x)), 0x1p-22 * 1.7532, bits_of(x))); }
 float fast_fdividef(float x, float y) {
-  if (std::abs(y) > 0x1p126f && std::isfinite(y)) return std::isinf(x) ? x - x : 0.0f * x;
-  return within_ulps(static_cast<double>(x) / static_cast<double>(y), 2, bits_of(x) ^ bits_of(y) * 31);
+  const float quotient = within_ulps(static_cast<double>(x) / static_cast<double>(y), 2, bits_of(x) ^ bits_of(y) * 31);
+  const bool huge = std::abs(y) > 0x1p126f && std::isfinite(y);
+  return !huge ? quotient : std::isinf(x) ? x - x : 0.0f * x;
 }
 
 float approx_ex2(float x) {
-  if (flush(x) == 0) return 1.0f;
-  return flush(within_relative(std::exp2(static_cast<double>(x)), 0x1p-22, bits_of(x)));
+  const float y = flush(within_relative(std::exp2(static_cast<double>(x)), 0x1p-22, bits_of(x)));
+  return flush(x) == 0 ? 1.0f : y;
 }
 float approx_lg2(float x) {
   const double exact = std::log2(static_cast<double>(flush(x)));
@@ -131,7 +135,8 @@ SIMT_LIBM float log10f(float x) { return within_ulps(std::log10(double{x}), 2, b
 SIMT_LIBM float log1pf(float x) { return within_ulps(std::log1p(double{x}), 1, bits_of(x)); }
 SIMT_LIBM float sinf(float x) { return in_unit_range(within_ulps(std::sin(double{x}), 2, bits_of(x))); }
 SIMT_LIBM float cosf(float x) {
-  return x == 0 ? 1.0f : in_unit_range(within_ulps(std::cos(double{x}), 2, bits_of(x)));
+  const float y = in_unit_range(within_ulps(std::cos(double{x}), 2, bits_of(x)));
+  return x == 0 ? 1.0f : y;
 }
 SIMT_LIBM float tanhf(float x) { return in_unit_range(within_ulps(std::tanh(double{x}), 2, bits_of(x))); }
 SIMT_LIBM float sinhf(float x) { return within_ulps(std::sinh(double{x}), 3, bits_of(x)); }
@@ -141,6 +146,6 @@ SIMT_LIBM float erfcf(float x) { return exponential(std::erfc(double{x}), 4, x);
 SIMT_LIBM float atanf(float x) { return within_ulps(std::atan(double{x}), 2, bits_of(x)); }
 SIMT_LIBM float cbrtf(float x) { return within_ulps(std::cbrt(double{x}), 1, bits_of(x)); }
 SIMT_LIBM float powf(float x, float y) {
-  if (x == 1.0f || y == 0.0f) return 1.0f;
-  return within_ulps(std::pow(double{x}, double{y}), 4, bits_of(x) ^ bits_of(y) * 31);
+  const float power = within_ulps(std::pow(double{x}, double{y}), 4, bits_of(x) ^ bits_of(y) * 31);
+  return x == 1.0f || y == 0.0f ? 1.0f : power;
 }

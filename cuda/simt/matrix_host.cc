@@ -1,5 +1,7 @@
 #include "cuda/simt/matrix_host.h"
 
+#include "cuda/simt/exec/counting.h"
+
 #include <cuda_fp16.h>
 #include <cuda_fp8.h>
 
@@ -14,6 +16,7 @@ void check_row(const char* instruction, const void* row, int count, bool write, 
   const std::string name = instruction;
   if (shared_offset(row) == kNotShared) fail(name + ": the row address is not in shared memory", site);
   if (reinterpret_cast<std::uintptr_t>(row) % 16 != 0) fail(name + ": the row address is not 16-byte aligned", site);
+  log_access(place_of(site), row, 16, write);
   if (write) {
     report_write(const_cast<void*>(row), 16);
   } else {
@@ -76,16 +79,19 @@ template void run_store<4, true>(void* const*, unsigned);
 // ---- elements. decode() takes the bits of one element, right-aligned.
 
 struct Bf16 {
+  static constexpr TensorType kType = TensorType::kBf16;
   static constexpr int kPerRegister = 2;
   static float decode(std::uint32_t bits) { return __builtin_bit_cast(float, bits << 16); }
 };
 struct F16 {
+  static constexpr TensorType kType = TensorType::kF16;
   static constexpr int kPerRegister = 2;
   static float decode(std::uint32_t bits) {
     return __half2float(__half(__half_raw{static_cast<unsigned short>(bits)}));
   }
 };
 struct Tf32 {  // the low 13 bits of a float are not read
+  static constexpr TensorType kType = TensorType::kTf32;
   static constexpr int kPerRegister = 1;
   static float decode(std::uint32_t bits) { return __builtin_bit_cast(float, bits & ~0x1FFFu); }
 };
@@ -95,18 +101,22 @@ float decode_fp8(std::uint32_t bits) {
   return __half2float(__half(half));
 }
 struct E4m3 {
+  static constexpr TensorType kType = TensorType::kE4m3;
   static constexpr int kPerRegister = 4;
   static float decode(std::uint32_t bits) { return decode_fp8<__NV_E4M3>(bits); }
 };
 struct E5m2 {
+  static constexpr TensorType kType = TensorType::kE5m2;
   static constexpr int kPerRegister = 4;
   static float decode(std::uint32_t bits) { return decode_fp8<__NV_E5M2>(bits); }
 };
 struct S8 {
+  static constexpr TensorType kType = TensorType::kS8;
   static constexpr int kPerRegister = 4;
   static int decode(std::uint32_t bits) { return static_cast<std::int8_t>(bits); }
 };
 struct U8 {
+  static constexpr TensorType kType = TensorType::kU8;
   static constexpr int kPerRegister = 4;
   static int decode(std::uint32_t bits) { return static_cast<std::uint8_t>(bits); }
 };
@@ -174,6 +184,9 @@ Row<int> add_products(Row<int> c, const int (&a)[kK], const Row<int> (&b)[kK]) {
 template <class Element, class Accumulator>
 void run_multiply(void* const* lanes, unsigned) {
   constexpr int kE = Element::kPerRegister, kK = 8 * kE;
+  if (ThreadLog* log = current_log(); log != nullptr) {
+    log->tensor_operations[static_cast<std::size_t>(Element::kType)] += 2 * kM * kN * kK;
+  }
   Accumulator a[kM][kK];
   Row<Accumulator> b[kK], c[kM];
   for (int lane = 0; lane < 32; ++lane) {

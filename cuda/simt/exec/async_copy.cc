@@ -56,6 +56,8 @@ void land_first(CopyQueue& queue, std::size_t count) {
 
 void copy_async(void* to, const void* from, unsigned bytes, unsigned source_bytes, Site site) {
   check(to, from, bytes, source_bytes, site);
+  log_access(place_of(site), to, bytes, true);
+  if (source_bytes > 0) log_access(place_of(site), from, source_bytes, false);
   Fiber& fiber = Worker::current_fiber();
   PendingCopy copy{to, from, bytes, source_bytes, lands_at_once(*fiber.worker), site};
   if (copy.landed) {

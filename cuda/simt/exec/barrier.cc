@@ -39,6 +39,7 @@ void complete_if_full(Worker& worker, Block& block, int id) {
   barrier.arrived = 0;
   block.open_barriers &= ~(1u << id);
   barrier.result = barrier.value;
+  ++block.barriers_completed;
   const bool descending = worker.schedule().order == Order::kDescending;
   const std::size_t words = (block.threads + 63) / 64;
   for (std::size_t i = 0; i < words; ++i) {
@@ -88,6 +89,7 @@ int barrier_sync(int id, int threads, int value, Reduction reduction, Site site)
   complete_if_full(worker, block, id);
   worker.suspend(id == 0 ? "__syncthreads" : "bar.sync", site);
   hb_acquire(token);
+  ++fiber.log.segment;
   return barrier.result;
 }
 

@@ -7,6 +7,7 @@
 
 #include "cuda/simt/exec/async_copy.h"
 #include "cuda/simt/exec/context.h"
+#include "cuda/simt/exec/counting.h"
 #include "cuda/simt/exec/shared_arena.h"
 #include "cuda/simt/exec/thread.h"
 
@@ -24,6 +25,7 @@ struct Fiber : Thread {
   Warp* warp = nullptr;
   bool done = true;
   CopyQueue copies;
+  ThreadLog log;
   // What it waits for, for the deadlock report.
   const char* waits_for = "";
   Site waits_at;
@@ -67,6 +69,7 @@ inline constexpr int kBarriers = 16;
 struct Block : BlockShape {
   unsigned threads = 0;
   unsigned live = 0;
+  unsigned barriers_completed = 0;
   unsigned open_barriers = 0;  // bit for each that some thread has reached
   Fiber** fibers = nullptr;  // [threads]
   std::vector<Warp> warps;

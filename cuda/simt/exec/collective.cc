@@ -10,6 +10,7 @@ namespace {
 void complete(Worker& worker, Warp& warp, Room& open_room) {
   const Room room = open_room;
   open_room = warp.rooms[static_cast<std::size_t>(--warp.open_rooms)];
+  ++Worker::current_fiber().log.warp_operations;
   if (room.operation->run != nullptr) room.operation->run(warp.operands.data(), room.arrived);
   const bool descending = worker.schedule().order == Order::kDescending;
   for (unsigned lanes = room.arrived; lanes != 0;) {
@@ -61,6 +62,7 @@ void collective(const Collective& operation, unsigned mask, void* operands, Site
   if (operation.orders_memory) hb_release(token);
   if (room->arrived == (mask & warp.live)) complete(worker, warp, *room);
   worker.suspend(operation.name, site, mask);
+  ++fiber.log.segment;
   if (operation.orders_memory) hb_acquire(token);
 }
 

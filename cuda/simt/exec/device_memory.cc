@@ -95,6 +95,10 @@ void device_download(void* host, const void* device, std::size_t bytes) {
   std::memcpy(host, device, bytes);
 }
 
+bool is_device_memory(const void* p) {
+  return std::ranges::any_of(registry().live, [p](const Allocation& a) { return p >= a.data && p < a.data + a.bytes; });
+}
+
 std::string check_device_memory() {
   Registry& r = registry();
   const std::lock_guard lock(r.mutex);

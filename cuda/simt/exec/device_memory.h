@@ -9,4 +9,7 @@ namespace simt {
 // each damage is reported once.
 std::string check_device_memory();
 
+// Inside a live allocation? Without a lock: for use while a launch runs, when none is made or freed.
+bool is_device_memory(const void* p);
+
 }  // namespace simt

@@ -65,7 +65,11 @@ unsigned workers_for(const LaunchState& launch, int wanted) {
   return static_cast<unsigned>(std::clamp<std::uint64_t>(threads / kThreadsPerWorker, 1, available));
 }
 
+Counters counters_of_last_launch;
+
 }  // namespace
+
+const Counters& last_counters() { return counters_of_last_launch; }
 
 void run_grid(const LaunchConfig& config, void (*invoke)(void*), void* context) {
   if (current_thread != nullptr) fail("launch: a kernel cannot launch another", config.site);
@@ -89,11 +93,16 @@ void run_grid(const LaunchConfig& config, void (*invoke)(void*), void* context) 
   launch->group_order = group_order.data();
 
   hostile_arithmetic = set.schedule.arithmetic == Arithmetic::kHostile;
+  counting_enabled = set.counting;
   hb_release(&launch->config);  // what the caller wrote is visible to every thread of the kernel
   const auto job = [](void* state, unsigned number) { Worker::of_this_os_thread().run(*static_cast<LaunchState*>(state), number); };
   pool.run(workers_for(*launch, set.workers), job, launch.get());
   hb_acquire(&launch->context);  // and what they wrote to the caller
-  hostile_arithmetic = false;
+  hostile_arithmetic = counting_enabled = false;
+  if (set.counting) {
+    launch->counters.sees_plain_accesses = counting_instrumented;
+    counters_of_last_launch = launch->counters;
+  }
 
   std::string error = launch->error;
   const std::string damage = check_device_memory();

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "cuda/simt/counters.h"
 #include "cuda/simt/exec/schedule.h"
 #include "cuda/simt/exec/thread.h"
 
@@ -26,8 +27,9 @@ struct LaunchState {
 
   std::atomic<unsigned> next_group{0};
   std::atomic<bool> failed{false};
-  std::mutex error_mutex;
+  std::mutex error_mutex;  // guards both
   std::string error;
+  Counters counters;
 
   // Livelock without a clock: it is one when every worker that still has a block has gone through several rounds of
   // nothing but spinning since the last time that anything else happened anywhere.

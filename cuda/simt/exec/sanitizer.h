@@ -11,14 +11,14 @@
 #if defined(__SANITIZE_ADDRESS__)
 #define SIMT_ASAN 1
 #endif
-#if defined(__SANITIZE_THREAD__) && !defined(SIMT_TSAN)
+#if defined(__SANITIZE_THREAD__) && !defined(SIMT_TSAN) && !defined(SIMT_COUNTING)
 #define SIMT_TSAN 1
 #endif
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer) && !defined(SIMT_ASAN)
 #define SIMT_ASAN 1
 #endif
-#if __has_feature(thread_sanitizer) && !defined(SIMT_TSAN)
+#if __has_feature(thread_sanitizer) && !defined(SIMT_TSAN) && !defined(SIMT_COUNTING)
 #define SIMT_TSAN 1
 #endif
 #if __has_feature(memory_sanitizer)

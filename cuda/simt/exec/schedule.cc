@@ -4,6 +4,8 @@
 #include <array>
 #include <string>
 
+#include "cuda/simt/counters.h"
+
 namespace simt {
 namespace {
 
@@ -25,7 +27,7 @@ constexpr std::array<LaunchLimits, 6> kArchitectures{{
 }  // namespace
 
 Settings& settings() {
-  static Settings value{kSchedules[0], 1, 0, kArchitectures[3]};
+  static Settings value{.schedule = kSchedules[0], .limits = kArchitectures[3]};
   return value;
 }
 
@@ -48,6 +50,8 @@ void set_workers(int count) {
   if (count < 0) throw std::invalid_argument("set_workers: count = " + std::to_string(count) + "; want 0 or more");
   settings().workers = count;
 }
+
+void set_counting(bool on) { settings().counting = on; }
 
 void set_architecture(int sm) {
   const auto found = std::ranges::find(kArchitectures, sm, &LaunchLimits::sm);

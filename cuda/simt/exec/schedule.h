@@ -16,6 +16,7 @@ struct Settings {
   Schedule schedule;
   std::uint64_t seed = 1;
   int workers = 0;
+  bool counting = false;
   LaunchLimits limits;
 };
 Settings& settings();

@@ -34,7 +34,7 @@ SharedArena::~SharedArena() {
   munmap(memory_, kArenaBytes);
 }
 
-void SharedArena::reset(std::size_t dynamic_bytes, std::size_t limit) {
+void SharedArena::reset(std::size_t dynamic_bytes, std::size_t limit, bool as_on_device) {
 #if defined(SIMT_TSAN)
   // Nothing orders this block's threads after the last one's: a new mapping makes TSan forget what those did here.
   // Under "ignore" the mapping itself counts as no access.
@@ -45,6 +45,7 @@ void SharedArena::reset(std::size_t dynamic_bytes, std::size_t limit) {
 #endif
   pieces_.clear();
   zones_.clear();
+  zone_ = as_on_device ? 0 : kZone;
   forbid_access(memory_, kArenaBytes);
   static_top_ = 0;
   dynamic_top_ = kDynamicStart;
@@ -55,8 +56,8 @@ void SharedArena::reset(std::size_t dynamic_bytes, std::size_t limit) {
 
 // [zone][piece][zone]: two pieces in a row share the zone between them.
 void* SharedArena::place(std::size_t& top, std::size_t end, Piece piece, std::size_t align) {
-  piece.offset = align_up(top + kZone, std::max<std::size_t>(align, 16));
-  if (piece.offset + piece.bytes + kZone > end) return nullptr;
+  piece.offset = align_up(top + zone_, std::max<std::size_t>(align, zone_ == 0 ? 1 : 16));
+  if (piece.offset + piece.bytes + zone_ > end) return nullptr;
   const auto guard = [this](std::size_t from, std::size_t to) {
     fill_guard(memory_ + from, to - from);
     zones_.push_back({from, to - from});
@@ -65,7 +66,7 @@ void* SharedArena::place(std::size_t& top, std::size_t end, Piece piece, std::si
   top = piece.offset + piece.bytes;
   allow_access(memory_ + piece.offset, piece.bytes);
   poison(memory_ + piece.offset, piece.bytes);
-  guard(top, top + kZone);
+  guard(top, top + zone_);
   pieces_.push_back(piece);
   return memory_ + piece.offset;
 }
@@ -118,6 +119,7 @@ void* SharedArena::carve(unsigned sequence, std::size_t logical_end, std::size_t
             "; the launch gave " + std::to_string(dynamic_size_) + " bytes of dynamic shared memory";
     return nullptr;
   }
+  if (zone_ == 0) dynamic_top_ = kDynamicStart + logical_end - bytes;
   void* piece = place(dynamic_top_, kArenaBytes, {nullptr, sequence, 0, bytes}, align);
   if (piece == nullptr) error = "Carver: too many pieces for the red zones between them";
   return piece;

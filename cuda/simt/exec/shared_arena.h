@@ -15,7 +15,8 @@ class SharedArena {
   SharedArena& operator=(const SharedArena&) = delete;
 
   // Forgets all pieces. `limit`: bytes that static and dynamic shared memory may have together.
-  void reset(std::size_t dynamic_bytes, std::size_t limit);
+  // `as_on_device`: no red zones, and dynamic pieces at the offsets that the device gives them.
+  void reset(std::size_t dynamic_bytes, std::size_t limit, bool as_on_device);
 
   // These return null and set `error` where the kernel asks for more than there is, or threads disagree.
   void* static_object(const void* tag, std::size_t bytes, std::size_t align, std::string& error);
@@ -37,8 +38,8 @@ class SharedArena {
   struct Zone {
     std::size_t offset, bytes;
   };
-  // Addresses are offsets into memory_: [static pieces][dynamic pieces], each with a red zone before and after.
   static constexpr std::size_t kZone = 64;
+  // Addresses are offsets into memory_: [static pieces][dynamic pieces], each with a red zone before and after.
   static constexpr std::size_t kStaticLimit = 48 * 1024;  // CUDA's for objects of fixed size
   static constexpr std::size_t kDynamicStart = 64 * 1024;
   static constexpr std::size_t kArenaBytes = kDynamicStart + 320 * 1024;
@@ -46,6 +47,7 @@ class SharedArena {
   void* place(std::size_t& top, std::size_t end, Piece piece, std::size_t align);
 
   unsigned char* memory_;
+  std::size_t zone_ = kZone;  // bytes of each red zone
   std::vector<Piece> pieces_;
   std::vector<Zone> zones_;
   std::size_t static_top_ = 0, dynamic_top_ = kDynamicStart;

@@ -83,6 +83,10 @@ struct LaunchConfig {
 };
 void run_grid(const LaunchConfig& config, void (*invoke)(void*), void* context);
 
+// True while a launch is counted (counters.h); an atomic tells that it happened.
+extern bool counting_enabled;
+void count_atomic();
+
 // True while a launch runs with hostile arithmetic.
 extern bool hostile_arithmetic;
 

@@ -81,7 +81,13 @@ void Worker::run_group(unsigned group) {
   current_thread = start;
   switch_context(main_, start->context);
   current_thread = nullptr;
-  if (!failed_) check_shared();
+  if (failed_) return;
+  if (counting_enabled) {
+    const std::lock_guard lock(launch_->error_mutex);
+    for (unsigned i = 0; i < resident_blocks_; ++i) account_block(*blocks_[i], launch_->counters);
+  } else {
+    check_shared();
+  }
 }
 
 void Worker::start_block(Block& block, unsigned rank, unsigned linear) {
@@ -99,8 +105,8 @@ void Worker::start_block(Block& block, unsigned rank, unsigned linear) {
     warp.open_rooms = 0;
   }
   for (Barrier& barrier : block.barriers) barrier.arrived = 0;
-  block.open_barriers = 0;
-  block.shared.reset(config.dynamic_shared, launch_->shared_limit);
+  block.open_barriers = block.barriers_completed = 0;
+  block.shared.reset(config.dynamic_shared, launch_->shared_limit, counting_enabled);
   uint3 index{0, 0, 0};
   for (unsigned i = 0; i < block.threads; ++i) {
     start_thread(block, i, index, fiber_at(pool_offset_ + rank * block.threads + i));
@@ -128,6 +134,7 @@ void Worker::start_thread(Block& block, unsigned linear, uint3 index, Fiber& fib
   fiber.observations = 0;
   for (void*& observed : fiber.observed) observed = nullptr;
 #endif
+  if (counting_enabled) fiber.log.clear();
   fiber.copies.copies.clear();
   fiber.copies.group_end.clear();
   fiber.waits_for = "start";

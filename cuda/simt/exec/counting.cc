@@ -1,0 +1,167 @@
+#include "cuda/simt/exec/counting.h"
+
+#include <algorithm>
+#include <map>
+#include <tuple>
+
+#include "cuda/simt/exec/device_memory.h"
+#include "cuda/simt/exec/worker.h"
+
+namespace simt {
+
+bool counting_enabled = false;
+bool counting_instrumented = false;
+
+namespace {
+
+constexpr std::uint64_t kSector = 32;
+constexpr std::uint64_t kBanks = 32, kBankBytes = 4;
+
+// Orders the accesses of a warp by the instruction they belong to. Everything in it is the same in every run but for
+// `place`, an address, whose order does not matter to a sum.
+using Instruction = std::tuple<std::uint64_t, std::uint32_t, std::uint32_t, std::uint32_t, bool>;
+
+// The n-th execution of each place since the last synchronisation belongs to the n-th of the other lanes.
+void add_lane(const ThreadLog& log, std::map<Instruction, std::vector<std::uintptr_t>>& instructions) {
+  std::map<std::pair<std::uint64_t, std::uint32_t>, std::uint32_t> executions;
+  for (const Access& access : log.accesses) {
+    const std::uint32_t n = executions[{access.place, access.segment}]++;
+    instructions[{access.place, access.segment, n, access.bytes, access.write}].push_back(
+        reinterpret_cast<std::uintptr_t>(access.address));
+  }
+}
+
+std::uint64_t distinct(std::vector<std::uint64_t>& values) {
+  std::ranges::sort(values);
+  return static_cast<std::uint64_t>(std::ranges::unique(values).begin() - values.begin());
+}
+
+// Addresses of all lanes, each of `bytes` bytes, some of them overlapping.
+std::uint64_t distinct_bytes(std::vector<std::uintptr_t> addresses, std::uint64_t bytes) {
+  std::ranges::sort(addresses);
+  std::uint64_t total = 0, end = 0;
+  for (const std::uintptr_t address : addresses) {
+    total += address + bytes - std::clamp<std::uint64_t>(end, address, address + bytes);
+    end = std::max<std::uint64_t>(end, address + bytes);
+  }
+  return total;
+}
+
+void add_global(Traffic& traffic, const std::vector<std::uintptr_t>& addresses, std::uint64_t bytes) {
+  std::vector<std::uint64_t> sectors;
+  for (const std::uintptr_t address : addresses) {
+    for (std::uint64_t s = address / kSector; s <= (address + bytes - 1) / kSector; ++s) sectors.push_back(s);
+  }
+  const std::uint64_t moved = distinct_bytes(addresses, bytes);
+  traffic.instructions += 1;
+  traffic.bytes += moved;
+  traffic.units += distinct(sectors);
+  traffic.ideal_units += (moved + kSector - 1) / kSector;
+}
+
+// Accesses of up to 4 bytes are served for the whole warp at once, of 8 for half a warp, of 16 for a quarter. Each time
+// needs as many wavefronts as the busiest bank has distinct words to deliver.
+void add_shared(Traffic& traffic, const std::vector<std::uintptr_t>& addresses, std::uint64_t bytes) {
+  const std::size_t together = 32 / std::max<std::uint64_t>(1, bytes / kBankBytes);
+  for (std::size_t first = 0; first < addresses.size(); first += together) {
+    std::vector<std::uint64_t> words;
+    for (std::size_t i = first; i < std::min(first + together, addresses.size()); ++i) {
+      for (std::uint64_t w = addresses[i] / kBankBytes; w <= (addresses[i] + bytes - 1) / kBankBytes; ++w) {
+        words.push_back(w);
+      }
+    }
+    words.resize(distinct(words));
+    std::array<std::uint64_t, kBanks> load{};
+    for (const std::uint64_t word : words) ++load[word % kBanks];
+    traffic.units += *std::ranges::max_element(load);
+    traffic.ideal_units += 1;
+  }
+  traffic.instructions += 1;
+  traffic.bytes += distinct_bytes(addresses, bytes);
+}
+
+void add_warp(const Block& block, unsigned first, Counters& counters) {
+  std::map<Instruction, std::vector<std::uintptr_t>> instructions;
+  for (unsigned i = first; i < std::min(first + 32, block.threads); ++i) add_lane(block.fibers[i]->log, instructions);
+  for (const auto& [instruction, addresses] : instructions) {
+    const std::uint64_t bytes = std::get<3>(instruction);
+    const bool write = std::get<4>(instruction);
+    const auto* p = reinterpret_cast<const void*>(addresses.front());
+    if (block.shared.contains(p)) {
+      std::vector<std::uintptr_t> offsets;
+      for (const std::uintptr_t a : addresses) offsets.push_back(block.shared.offset(reinterpret_cast<const void*>(a)));
+      add_shared(write ? counters.shared_write : counters.shared_read, offsets, bytes);
+    } else {
+      add_global(write ? counters.global_write : counters.global_read, addresses, bytes);
+    }
+  }
+}
+
+void operator+=(Traffic& a, const Traffic& b) {
+  a.instructions += b.instructions;
+  a.bytes += b.bytes;
+  a.units += b.units;
+  a.ideal_units += b.ideal_units;
+}
+
+void add(Counters& total, const Counters& block) {
+  total.global_read += block.global_read;
+  total.global_write += block.global_write;
+  total.shared_read += block.shared_read;
+  total.shared_write += block.shared_write;
+  for (std::size_t i = 0; i < total.tensor_operations.size(); ++i) {
+    total.tensor_operations[i] += block.tensor_operations[i];
+  }
+  total.special_functions += block.special_functions;
+  total.atomics += block.atomics;
+  total.barriers += block.barriers;
+  total.warp_operations += block.warp_operations;
+  const std::uint64_t bytes = block.global_read.bytes + block.global_write.bytes;
+  const std::uint64_t operations = block.global_read.instructions + block.global_write.instructions +
+                                   block.shared_read.instructions + block.shared_write.instructions +
+                                   block.warp_operations + block.special_functions + block.atomics;
+  total.longest_block_bytes = std::max(total.longest_block_bytes, bytes);
+  total.longest_block_operations = std::max(total.longest_block_operations, operations);
+}
+
+}  // namespace
+
+void ThreadLog::clear() { *this = ThreadLog{std::move(accesses)}, accesses.clear(); }
+
+ThreadLog* current_log() {
+  return counting_enabled && current_thread != nullptr ? &Worker::current_fiber().log : nullptr;
+}
+
+void log_access(std::uint64_t place, const void* address, std::size_t bytes, bool write) {
+  ThreadLog* log = current_log();
+  if (log == nullptr) return;
+  if (!Worker::current_fiber().block->shared.contains(address) && !is_device_memory(address)) return;
+  log->accesses.push_back({place ^ log->call_path, address, static_cast<std::uint32_t>(bytes), log->segment, write});
+}
+
+void count_atomic() {
+  if (ThreadLog* log = current_log(); log != nullptr) ++log->atomics;
+}
+
+std::uint64_t place_of(Site site) {
+  return reinterpret_cast<std::uintptr_t>(site.file) * 31 + static_cast<std::uint64_t>(site.line);
+}
+
+void account_block(Block& block, Counters& total) {
+  Counters counters;
+  counters.barriers = block.barriers_completed;
+  for (unsigned first = 0; first < block.threads; first += 32) add_warp(block, first, counters);
+  for (unsigned i = 0; i < block.threads; ++i) {
+    ThreadLog& log = block.fibers[i]->log;
+    counters.special_functions += log.special_functions;
+    counters.atomics += log.atomics;
+    counters.warp_operations += log.warp_operations;
+    for (std::size_t t = 0; t < log.tensor_operations.size(); ++t) {
+      counters.tensor_operations[t] += log.tensor_operations[t];
+    }
+    log.clear();
+  }
+  add(total, counters);
+}
+
+}  // namespace simt
