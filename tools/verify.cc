@@ -17,7 +17,7 @@ namespace fs = std::filesystem;
 
 struct Options {
   std::vector<std::string> filters, fixtures;
-  std::string candidate = "simt", tier, require, shard = "1/1", worker, json, junit;
+  std::string candidate = "simt", tier, require, shard = "1/1", worker, schedule, json, junit;
   int schedules = 0, jobs = 0;
   std::int64_t further_seeds = 0;
   std::uint64_t seed = 0;
@@ -64,6 +64,7 @@ int verify_command(const Options& o) {
   }
   run.fixtures = of_shard(expand_json_files(o.fixtures), parse_shard(o.shard));
   run.cases = choose_cases(o, run);
+  run.schedule = o.schedule;
   run.schedules = o.schedules;
   run.jobs = o.jobs;
   if (run.cases.empty() && run.fixtures.empty()) throw UsageError("nothing to do; want fewer shards than cases");
@@ -89,13 +90,22 @@ void add_verify(CLI::App& app, int& exit_code) {
   const auto option = [&](const char* flags, auto& value, const char* type, const char* what) {
     return command->add_option(flags, value, what)->type_name(type);
   };
-  const auto whole = [](int least, int most) { return CLI::Range(least, most).description(""); };
-  option("FILTER", o->filters, "", "A case line or words of it: rms_norm, rms_norm/backward, dtype=bf16, a glob");
+  const auto whole = [](int least, int most) {
+    return CLI::Validator(
+        [=](const std::string& text) {
+          return CLI::Range(least, most)(text).empty()
+                     ? ""
+                     : fmt::format("{}; want a whole number from {} to {}", text, least, most);
+        },
+        "");
+  };
+  option("FILTER", o->filters, "", "A case line or its words: rms_norm, rms_norm/backward, dtype=bf16, a glob");
   option("-c,--candidate", o->candidate, "C", "simt (default), cuda, or the path of a shared library");
   option("-f,--fixture", o->fixtures, "FILE", "Fixtures or folders; without FILTER and --tier only these");
   option("--tier", o->tier, "T", "quick (default), full or soak");
   option("--require", o->require, "FILE", "Filters that the candidate must support, one a line");
   option("--schedules", o->schedules, "N", "At most N of the target's thread schedules")->check(whole(1, 1000));
+  option("--schedule", o->schedule, "NAME", "Only this one of them, as skew-random");
   option("-j,--jobs", o->jobs, "N", "Workers at a time (default: one per core)")->check(whole(1, 4096));
   option("--shard", o->shard, "I/N", "Only part I of N, as 2/5");
   CLI::Option* seed = option("--seed", o->seed, "S", "This seed instead of the cases' own");
