@@ -18,8 +18,13 @@ template <class... Parts>
   throw std::invalid_argument(text.str());
 }
 
+// Above any real model, and small enough that products of two sizes fit in 64 bits.
+constexpr Index kMaxSize = Index{1} << 30;
+// Each depth is a stack of blocks with weights of its own.
+constexpr Index kMaxMtpDepths = 1000;
+
 void require_positive(const char* field, Index value) {
-  if (value < 1) fail(field, " = ", value, "; want 1 or more");
+  if (value < 1 || value > kMaxSize) fail(field, " = ", value, "; want 1 .. ", kMaxSize);
 }
 
 void require_positive(const char* field, double value) {
@@ -68,7 +73,7 @@ void validate_moe(const NemotronV3Config& c) {
     fail("n_shared_experts = ", c.n_shared_experts, "; want 1, the only number upstream builds");
   require_positive("moe_intermediate_size", c.moe_intermediate_size);
   require_positive("moe_shared_expert_intermediate_size", c.moe_shared_expert_intermediate_size);
-  if (c.moe_latent_size < 0) fail("moe_latent_size = ", c.moe_latent_size, "; want 1 or more, or 0 for none");
+  if (c.moe_latent_size != 0) require_positive("moe_latent_size", c.moe_latent_size);
   require_positive("n_group", c.n_group);
   require_positive("topk_group", c.topk_group);
   require_divides("n_group", c.n_group, "n_routed_experts", c.n_routed_experts);
@@ -175,7 +180,8 @@ void NemotronV3Config::validate() const {
   if (!(initializer_range >= 0) || std::isinf(initializer_range))
     fail("initializer_range = ", initializer_range, "; want a finite number of 0 or more");
   if (tie_word_embeddings) fail("tie_word_embeddings = true; want false, the head of this model is never tied");
-  if (num_nextn_predict_layers < 0) fail("num_nextn_predict_layers = ", num_nextn_predict_layers, "; want 0 or more");
+  if (num_nextn_predict_layers < 0 || num_nextn_predict_layers > kMaxMtpDepths)
+    fail("num_nextn_predict_layers = ", num_nextn_predict_layers, "; want 0 .. ", kMaxMtpDepths);
   if (num_nextn_predict_layers > 0 && mtp_layers_block_type.empty())
     fail("num_nextn_predict_layers = ", num_nextn_predict_layers,
          " but mtp_layers_block_type is empty; want the pattern of ", "one depth, or 0 depths");

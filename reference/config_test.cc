@@ -43,6 +43,8 @@ TEST(Config, NamesEveryContradiction) {
       {[](Config& c) { c.num_attention_heads = 30; }, "num_attention_heads", "30"},
       {[](Config& c) { c.num_key_value_heads = 0; }, "num_key_value_heads", "0"},
       {[](Config& c) { c.head_dim = 0; }, "head_dim", "0"},
+      {[](Config& c) { c.mamba_head_dim = INT64_MAX; }, "mamba_head_dim", "9223372036854775807"},
+      {[](Config& c) { c.num_nextn_predict_layers = 1 << 20; }, "num_nextn_predict_layers", "1048576"},
       {[](Config& c) { c.attention_dropout = 1; }, "attention_dropout", "1"},
       {[](Config& c) { c.intermediate_size = 0; }, "intermediate_size", "0"},
       {[](Config& c) { c.mlp_hidden_act = "gelu"; }, "mlp_hidden_act", "gelu"},

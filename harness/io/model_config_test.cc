@@ -187,6 +187,28 @@ TEST(ModelConfig, RefusesFilesThatAreNoModel) {
   EXPECT_THROW(read_model_config("/no/such/config.json"), FileError);
 }
 
+// Files that differ from a right one in one byte are either refused, by file, or read.
+TEST(ModelConfig, OneByteAtATime) {
+  const TemporaryFolder folder;
+  const std::string good = content(kGolden / "presets" / "tiny.json");
+  int refused = 0, read = 0;
+  for (std::size_t i = 0; i < good.size(); i += 3) {
+    for (const char value : {'\0', '9', '"'}) {
+      std::string text = good;
+      text[i] = value;
+      const fs::path file = folder.put("config.json", text);
+      try {
+        read_model_config(file);
+        ++read;
+      } catch (const ConfigError& error) {
+        EXPECT_TRUE(std::string(error.what()).starts_with(file.string() + ": ")) << error.what();
+        ++refused;
+      }
+    }
+  }
+  EXPECT_GT(refused, 2 * read);  // digits may change, and spaces; little else may
+}
+
 TEST(ModelConfig, PointersInsideAFixture) {
   const std::string message = complaint([] { parse_model_config({{"chunk_size", "x"}}, "golden/a.json", "/config"); });
   EXPECT_TRUE(message.starts_with("golden/a.json: /config/chunk_size: ")) << message;

@@ -140,6 +140,52 @@ TEST(Initialize, MtpDrawsComeLast) {
   }
 }
 
+// initialize_weights draw by draw, as a reader of upstream would write it down: which tensors, in which order, twice
+// the gate, down before up in every MLP but up before down in the experts, the MTP sublayers after the head.
+TEST(Initialize, DrawsInUpstreamsOrder) {
+  const NemotronV3Config config = small_config(kFloat32);
+  CpuGenerator generator(9);
+  const ModelTensors constructed = construct(config, generator);
+  CpuGenerator by_hand = generator;
+  ModelTensors tensors = constructed;
+  initialize_weights(tensors, config, generator);
+
+  std::vector<float> drawn;
+  const auto normal = [&](const std::string& name, bool rescaled = false) {
+    drawn.resize(tensors.at(name).values.size());
+    by_hand.normal(drawn, kFloat32, 0, config.initializer_range);
+    for (float& v : drawn) v = rescaled ? v / 2 : v;  // sqrt of 4 layers
+    const auto got = tensors.at(name).values.span();
+    EXPECT_TRUE(std::equal(got.begin(), got.end(), drawn.begin(), drawn.end())) << name;
+  };
+  const auto skip = [&](const std::string& name) {
+    drawn.resize(tensors.at(name).values.size());
+    by_hand.normal(drawn, kFloat32, 0, config.initializer_range);
+  };
+  const auto moe = [&](const std::string& mixer) {
+    skip(mixer + "gate.weight");
+    normal(mixer + "experts.gate_and_up_projs");
+    normal(mixer + "experts.down_projs", /*rescaled=*/true);
+    normal(mixer + "shared_experts.down_proj.weight", /*rescaled=*/true);
+    normal(mixer + "shared_experts.up_proj.weight");
+    normal(mixer + "fc1_latent_proj.weight");
+    normal(mixer + "fc2_latent_proj.weight");
+    normal(mixer + "gate.weight");
+  };
+  normal("model.embed_tokens.weight");
+  drawn.resize(config.mamba_num_heads);  // layer 0, mamba: dt_bias
+  by_hand.uniform(drawn, kFloat32, 0, 1);
+  moe("model.layers.1.mixer.");
+  normal("model.layers.3.mixer.down_proj.weight", /*rescaled=*/true);  // layer 2, attention, draws nothing
+  normal("model.layers.3.mixer.up_proj.weight");
+  normal("lm_head.weight");
+  for (const int sublayer : {0, 2}) {
+    normal(mtp_prefix(sublayer) + "eh_proj.weight");
+    moe(mtp_prefix(sublayer + 1) + "mixer.");
+  }
+  EXPECT_EQ(by_hand.random(), generator.random());
+}
+
 TEST(Initialize, MtpNormsAreBornInBfloat16AndCastAtTheEnd) {
   const NemotronV3Config config = small_config(kFloat32);
   CpuGenerator generator(1);
