@@ -50,6 +50,15 @@ const harness::OperationSpec& known_operation(const std::string& name) {
   throw UsageError(fmt::format("no operation \"{}\"{}; see assay list", name, did_you_mean(name, known)));
 }
 
+// A path as a shell takes it.
+std::string shell_word(const std::string& path) {
+  constexpr std::string_view plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-+";
+  if (!path.empty() && path.find_first_not_of(plain) == std::string::npos) return path;
+  std::string word = "'";
+  for (const char c : path) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return word + "'";
+}
+
 int new_command(const Options& o) {
   const std::string operation = known_operation(o.operation).name;
   std::string folder_name = operation;
@@ -77,10 +86,10 @@ int new_command(const Options& o) {
     harness::write_file(file, text);
     fmt::print("{}\n", file.string());
   }
-  fmt::print(
-      "\nNext:\n  cmake -S {0} -B {0}/build -G Ninja && cmake --build {0}/build\n"
-      "  assay verify {1} --candidate {0}/build/lib{2}.so\n",
-      folder.string(), operation, placeholders[1].value);
+  const auto in_folder = [&](const std::string& name) { return shell_word((folder / name).string()); };
+  fmt::print("\nNext:\n  cmake -S {} -B {} -G Ninja && cmake --build {}\n  assay verify {} --candidate {}\n",
+             shell_word(folder.string()), in_folder("build"), in_folder("build"), operation,
+             in_folder(fmt::format("build/lib{}.so", placeholders[1].value)));
   return kPassed;
 }
 

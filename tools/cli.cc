@@ -61,7 +61,8 @@ std::string did_you_mean(std::string_view word, const std::vector<std::string>& 
   for (const std::string& k : known) {
     const std::size_t distance = edit_distance(word, k);
     const bool part = word.size() >= 3 && k.find(word) != std::string::npos;
-    if (part || distance <= std::max<std::size_t>(1, word.size() / 3)) near.emplace_back(part ? 0 : distance, k);
+    const std::size_t few = word.size() < 4 ? 1 : std::max<std::size_t>(2, word.size() / 3);
+    if (part || distance <= few) near.emplace_back(distance, k);
   }
   std::sort(near.begin(), near.end());
   near.erase(std::unique(near.begin(), near.end()), near.end());

@@ -14,6 +14,7 @@ namespace {
 constexpr std::size_t kToldFailures = 20;
 constexpr double kBarPeriod = 0.1;  // seconds
 constexpr double kLogPeriod = 30;
+constexpr double kLogPause = 2;
 constexpr std::string_view kEraseLine = "\r\x1b[K";
 
 }  // namespace
@@ -63,7 +64,7 @@ void Progress::draw_bar(std::size_t done, std::size_t total, double now) {
 
 void Progress::log_line(std::size_t done, std::size_t total, double now) {
   const std::size_t tenth = total == 0 ? 10 : 10 * done / total;
-  if (tenth == last_tenth_ && now - last_ < kLogPeriod) return;
+  if (now - last_ < (tenth == last_tenth_ ? kLogPeriod : kLogPause)) return;
   last_ = now;
   last_tenth_ = tenth;
   const std::string left = estimate(done, total, now);

@@ -11,7 +11,8 @@
 namespace assay::harness {
 
 // Terminal: one line, drawn again at most ten times a second: bar, count, estimate. Log: a plain line at every tenth of
-// the run, and at least every 30 s. Either way a case that did not pass is told when it happens, the first 20 of them.
+// the run, but none within 2 s of another, and at least every 30 s. Either way a case that did not pass is told when it
+// happens, the first 20 of them.
 class Progress {
  public:
   using Clock = std::function<double()>;                      // seconds, monotonic

@@ -26,15 +26,24 @@ class ProgressTest : public ::testing::Test {
 TEST_F(ProgressTest, ALogGetsALineForEveryTenth) {
   Progress p = progress({});
   for (std::size_t i = 1; i <= 100; ++i) {
-    now_ += 0.1;
+    now_ += 0.2;
     p(good_, i, 100);
   }
   p.finish();
-  EXPECT_TRUE(screen_.starts_with("10 of 100 cases, 9.0 s left\n20 of 100 cases, 8.0 s left\n")) << screen_;
+  EXPECT_TRUE(screen_.starts_with("10 of 100 cases, 18 s left\n20 of 100 cases, 16 s left\n")) << screen_;
   EXPECT_TRUE(screen_.ends_with("\n100 of 100 cases\n")) << screen_;
   EXPECT_EQ(std::count(screen_.begin(), screen_.end(), '\n'), 10);
   EXPECT_EQ(screen_.find('\r'), std::string::npos);
   EXPECT_EQ(screen_.find('\x1b'), std::string::npos);
+}
+
+TEST_F(ProgressTest, AShortRunLeavesNoLinesInALog) {
+  Progress p = progress({});
+  for (std::size_t i = 1; i <= 100; ++i) {
+    now_ += 0.01;
+    p(good_, i, 100);
+  }
+  EXPECT_EQ(screen_, "");
 }
 
 TEST_F(ProgressTest, ASlowLogIsNotSilent) {
