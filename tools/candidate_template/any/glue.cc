@@ -1,5 +1,5 @@
 // A call of Assay's candidate interface becomes a launch. `assay list --ops` documents the tensors of @OP@.
-#include <string>
+#include <string_view>
 
 #include "cuda/candidate/flavour.h"
 #include "cuda/candidate/operation.h"
@@ -11,7 +11,7 @@ namespace {
 
 // Throws Unsupported for what the kernel cannot do. Assay never sends that then, and reports NOT_SUPPORTED. Once the
 // kernel is written, read the call's attributes and tensors here as `run` does; what they cannot be throws by itself.
-void check(const Call&) { throw Unsupported("@OP@: not written yet"); }
+void check(const Call&) { throw Unsupported("not written yet"); }
 
 void run(const Call& call, cudaStream_t stream) {
   const Rows input = call.strided_rows("input.hidden_states");  // the names that `assay list --ops` gives
@@ -37,7 +37,8 @@ const char* const assay::gpu::kCandidateName = "@NAME@";
 // deterministic. Say here if the kernel multiplies in tf32, calls __expf, adds by atomics, ...
 void assay::gpu::amend_contract(const Call&, assay_contract&) {}
 
+// A backward also needs the forward of its operation here: Assay runs that first, for the `saved` bytes it hands over.
 const Operation& assay::gpu::find_operation(std::string_view name) {
   if (name == kOperation.name) return kOperation;
-  throw Unsupported(std::string(name) + ": only @OP@ is here");
+  throw Unsupported("not written yet");
 }

@@ -1,6 +1,6 @@
 // A call of Assay's candidate interface becomes a launch. `assay list --ops` documents the tensors of @OP@.
 #include <cstdint>
-#include <string>
+#include <string_view>
 
 #include "cuda/candidate/element_types.h"
 #include "cuda/candidate/flavour.h"
@@ -63,5 +63,5 @@ void assay::gpu::amend_contract(const Call&, assay_contract&) {}
 
 const Operation& assay::gpu::find_operation(std::string_view name) {
   if (name == kOperation.name) return kOperation;
-  throw Unsupported(std::string(name) + ": only @OP@ is here");
+  throw Unsupported("only @OP@ is here");
 }
