@@ -69,8 +69,12 @@ FitQuestion expected_fit(const ParameterSpec& spec, const NemotronV3Config& conf
   const bool born_default = spec.birth == BirthDtype::torch_default;
   question.slack_ulps = rescaled ? 1 : 0;  // drawn, rounded, divided, rounded
   const auto kaiming = [&] {
-    const double bound = scale * kaiming_bound(spec);
-    return uniform_distribution(-bound, bound, born_default ? options.default_dtype : question.dtype);
+    const double bound = kaiming_bound(spec);
+    const ModelDtype drawn_in = born_default ? options.default_dtype : question.dtype;
+    Distribution distribution = uniform_distribution(-scale * bound, scale * bound, drawn_in);
+    // What rounds to the bound is decided when it is drawn, before the rescaling.
+    distribution.movable = uniform_distribution(-bound, bound, drawn_in).movable;
+    return distribution;
   };
   if (spec.name.ends_with("dt_bias")) {
     question.distribution = dt_bias_distribution(time_step_range(config));

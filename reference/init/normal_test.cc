@@ -41,6 +41,26 @@ TEST(NormalBlock, IsBoxMuller) {
   }
 }
 
+// Scaling and shifting are one fused operation: with a mean an unfused one has other bits.
+TEST(NormalBlock, ScalesAndShiftsFused) {
+  int differ = 0;
+  for (int shift = 0; shift < 16; ++shift) {
+    std::array<float, 16> block;
+    for (int i = 0; i < 16; ++i) block[i] = static_cast<float>(i) / 16 + 0x1p-8f * static_cast<float>(shift);
+    const std::array<float, 16> u = block;
+    normal_block(std::span(block), 1.5f, 0.3f);
+    for (int j = 0; j < 8; ++j) {
+      const float radius = std::sqrt(-2 * cephes_log(1 - u[j]));
+      const auto [sin, cos] = cephes_sincos(2 * std::numbers::pi_v<float> * u[j + 8]);
+      // Exact product, the sum in double, then one rounding.
+      EXPECT_EQ(block[j], static_cast<float>(double{radius * cos} * double{0.3f} + 1.5));
+      EXPECT_EQ(block[j + 8], static_cast<float>(double{radius * sin} * double{0.3f} + 1.5));
+      differ += block[j] != radius * cos * 0.3f + 1.5f;
+    }
+  }
+  EXPECT_GT(differ, 0);
+}
+
 TEST(NormalBlock, UniformZeroGivesTheMean) {
   std::array<float, 16> block{};  // u1 = 1: radius 0
   normal_block(std::span(block), 0.25f, 100.0f);
