@@ -105,6 +105,22 @@ void for_each_block(const Sizes<T>& n, const Body& body) {
   });
 }
 
+// [B, S, Hq, dh] -> [B, S, Hkv, dh]: the query heads of each group added up in order, times scale, rounded once.
+template <class T>
+Tensor<T> summed_over_group(const Numerics<T>& num, const Tensor<T>& per_head, const Sizes<T>& n, T scale) {
+  Tensor<T> sum({n.batch, n.keys, n.kv_heads, n.head_dim});
+  const Index group = n.heads_per_kv() * n.head_dim;
+  parallel_for(n.batch * n.keys * n.kv_heads, 64, [&](Index begin, Index end) {
+    for (Index row = begin; row < end; ++row)
+      for (Index d = 0; d < n.head_dim; ++d) {
+        T total = 0;
+        for (Index from = row * group + d; from < (row + 1) * group; from += n.head_dim) total += per_head[from];
+        sum[row * n.head_dim + d] = num.store(scale * total);
+      }
+  });
+  return sum;
+}
+
 }  // namespace
 
 template <class T>
@@ -152,50 +168,48 @@ AttentionGradients<T> attention_backward(const Numerics<T>& num, const Tensor<T>
   if (d_o.shape() != q.shape() || out.o.shape() != q.shape())
     throw std::invalid_argument("attention_backward: d_o " + to_string(d_o.shape()) + ", o " + to_string(out.o.shape()) +
                                 "; want " + to_string(q.shape()));
-  AttentionGradients<T> d{Tensor<T>(q.shape()), Tensor<T>(k.shape()), Tensor<T>(v.shape())};
-  // One task per key/value head: its k and v gradients are summed over query heads and blocks in one fixed order.
-  parallel_for(n.batch * n.kv_heads, 1, [&](Index first_task, Index last_task) {
+  // Gradients of k and v for every query head by itself, so that heads are independent; summed over a group afterwards.
+  const Shape per_head = {n.batch, n.keys, n.heads, n.head_dim};
+  Tensor<T> d_q(q.shape()), d_k(per_head), d_v(per_head);
+  parallel_for(n.batch * n.heads, 1, [&](Index first_task, Index last_task) {
     for (Index task = first_task; task < last_task; ++task) {
-      const Index b = task / n.kv_heads, kv_head = task % n.kv_heads;
-      for (Index head = kv_head * n.heads_per_kv(); head < (kv_head + 1) * n.heads_per_kv(); ++head)
-        for (Index first_query = 0; first_query < n.queries; first_query += kQueryBlock) {
-          const Block<T> block = block_of(n, mask, b, head, first_query);
-          if (block.cols() == 0) continue;
-          const auto queries = [&](const Tensor<T>& t) { return read_head(t, kLayout, b, head, block.begin, block.end); };
-          const auto keys = [&](const Tensor<T>& t) { return read_head(t, kLayout, b, kv_head, block.keys.begin, block.keys.end); };
-          const MatrixView<const T> o_rows = queries(out.o), d_o_rows = queries(d_o);
+      const Index b = task / n.heads, head = task % n.heads, kv_head = head / n.heads_per_kv();
+      for (Index first_query = 0; first_query < n.queries; first_query += kQueryBlock) {
+        const Block<T> block = block_of(n, mask, b, head, first_query);
+        if (block.cols() == 0) continue;
+        const auto queries = [&](const Tensor<T>& t) { return read_head(t, kLayout, b, head, block.begin, block.end); };
+        const auto keys = [&](const Tensor<T>& t) { return read_head(t, kLayout, b, kv_head, block.keys.begin, block.keys.end); };
+        const MatrixView<const T> o_rows = queries(out.o), d_o_rows = queries(d_o);
 
-          Matrix<T> p = masked_scores(n, block, mask, q, k, kLayout);
-          Matrix<T> d_s(block.rows(), block.cols());
-          const MatrixView<T> p_view(p.data(), block.rows(), block.cols()), d_s_view(d_s.data(), block.rows(), block.cols());
-          gemm_nt<T>(d_o_rows, keys(v), d_s_view);  // P_bar = o_bar v^T
-          for (Index i = 0; i < block.rows(); ++i) {
-            const std::span<T> row(p.data() + i * block.cols(), block.cols());
-            T* d_row = d_s.data() + i * block.cols();
-            const T lse = out.log_sum_exp(b, head, block.begin + i);
-            if (lse == kUnseen) {
-              std::fill(row.begin(), row.end(), T(0));
-              std::fill(d_row, d_row + block.cols(), T(0));
-              continue;
-            }
-            for (T& score : row) score -= lse;
-            exp(row, row, num.function_scale());
-            const T delta = dot(d_o_rows.data + i * d_o_rows.stride, o_rows.data + i * o_rows.stride, n.head_dim);
-            for (Index j = 0; j < block.cols(); ++j) d_row[j] = row[j] * (d_row[j] - delta);
+        Matrix<T> p = masked_scores(n, block, mask, q, k, kLayout);
+        Matrix<T> d_s(block.rows(), block.cols());
+        const MatrixView<T> p_view(p.data(), block.rows(), block.cols()), d_s_view(d_s.data(), block.rows(), block.cols());
+        gemm_nt<T>(d_o_rows, keys(v), d_s_view);  // P_bar = o_bar v^T
+        for (Index i = 0; i < block.rows(); ++i) {
+          const std::span<T> row(p.data() + i * block.cols(), block.cols());
+          T* d_row = d_s.data() + i * block.cols();
+          const T lse = out.log_sum_exp(b, head, block.begin + i);
+          if (lse == kUnseen) {
+            std::fill(row.begin(), row.end(), T(0));
+            std::fill(d_row, d_row + block.cols(), T(0));
+            continue;
           }
-          num.store(std::span<T>(p.data(), p.size()));
-          num.store(std::span<T>(d_s.data(), d_s.size()));
-          gemm_tn<T>(p_view, d_o_rows, write_head(d.v, b, kv_head, block.keys.begin, block.keys.end), Sum::accumulate);
-          gemm_tn<T>(d_s_view, queries(q), write_head(d.k, b, kv_head, block.keys.begin, block.keys.end), Sum::accumulate);
-          gemm<T>(d_s_view, keys(k), write_head(d.q, b, head, block.begin, block.end));
+          for (T& score : row) score -= lse;
+          exp(row, row, num.function_scale());
+          const T delta = dot(d_o_rows.data + i * d_o_rows.stride, o_rows.data + i * o_rows.stride, n.head_dim);
+          for (Index j = 0; j < block.cols(); ++j) d_row[j] = row[j] * (d_row[j] - delta);
         }
+        num.store(std::span<T>(p.data(), p.size()));
+        num.store(std::span<T>(d_s.data(), d_s.size()));
+        gemm_tn<T>(p_view, d_o_rows, write_head(d_v, b, head, block.keys.begin, block.keys.end), Sum::accumulate);
+        gemm_tn<T>(d_s_view, queries(q), write_head(d_k, b, head, block.keys.begin, block.keys.end), Sum::accumulate);
+        gemm<T>(d_s_view, keys(k), write_head(d_q, b, head, block.begin, block.end));
+      }
     }
   });
   const T scale = n.scale();
-  for (Tensor<T>* gradient : {&d.q, &d.k})
-    for (T& value : gradient->span()) value = num.store(scale * value);
-  num.store(d.v.span());
-  return d;
+  for (T& value : d_q.span()) value = num.store(scale * value);
+  return {std::move(d_q), summed_over_group(num, d_k, n, scale), summed_over_group(num, d_v, n, T(1))};
 }
 
 template <class T>

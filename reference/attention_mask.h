@@ -102,12 +102,15 @@ class AttentionMask {
   // scores[j - range.begin] of one query and head: -inf where the key is not seen, the additive mask added elsewhere.
   void apply(Index b, Index h, Index query, KeyRange range, T* scores) const {
     constexpr T kUnseen = -std::numeric_limits<T>::infinity();
-    for (Index j = range.begin; j < range.end; ++j) {
-      T& score = scores[j - range.begin];
-      if (!padding_.empty() && !padding_(b, j)) score = kUnseen;
-      if (!allowed_.empty() && !broadcast_at(allowed_, b, h, query, j)) score = kUnseen;
-      if (!additive_.empty()) score += broadcast_at(additive_, b, h, query, j);
-    }
+    const auto for_each_key = [&](const auto& mask, const auto& body) {
+      const auto [first, step] = row_of(mask, b, h, query);
+      for (Index j = range.begin; j < range.end; ++j) body(scores[j - range.begin], first[j * step]);
+    };
+    if (!padding_.empty())
+      for (Index j = range.begin; j < range.end; ++j)
+        if (!padding_(b, j)) scores[j - range.begin] = kUnseen;
+    if (!allowed_.empty()) for_each_key(allowed_, [](T& score, std::uint8_t is_seen) { score = is_seen ? score : kUnseen; });
+    if (!additive_.empty()) for_each_key(additive_, [](T& score, T bias) { score += bias; });
   }
   bool is_only_a_range() const { return padding_.empty() && allowed_.empty() && additive_.empty(); }
 
@@ -127,10 +130,11 @@ class AttentionMask {
       if (mask[axis] != 1 && mask[axis] != scores[axis])
         throw std::invalid_argument("AttentionMask: mask " + to_string(mask) + " does not broadcast to " + to_string(scores));
   }
+  // The mask's row for one query and head, and the step from key to key: 0 where all keys share one entry.
   template <class U>
-  static U broadcast_at(const Tensor<U>& mask, Index b, Index h, Index i, Index j) {
+  static std::pair<const U*, Index> row_of(const Tensor<U>& mask, Index b, Index h, Index i) {
     const auto at = [&](Index axis, Index index) { return mask.dim(axis) == 1 ? 0 : index; };
-    return mask(at(0, b), at(1, h), at(2, i), at(3, j));
+    return {&mask(at(0, b), at(1, h), at(2, i), 0), mask.dim(3) == 1 ? 0 : 1};
   }
 
   Order order_ = Order::causal;
