@@ -53,8 +53,11 @@ SIMT_DEV void store_outputs(const RmsNormDims& dims, const RmsNormForward<T, R, 
   const std::int64_t offset = row * dims.hidden_size + i * kVec;
   float weight[kVec], out[kVec];
   if (t.out_residual != nullptr) {
-    if constexpr (planted<Break::residual_not_added>) load(t.hidden_states + row * dims.row_stride + i * kVec, out);
-    store(t.out_residual + offset, planted<Break::residual_not_added> ? out : h);
+    store(t.out_residual + offset, h);
+    if constexpr (planted<Break::residual_not_added>) {
+      load(t.hidden_states + row * dims.row_stride + i * kVec, out);
+      store(t.out_residual + offset, out);
+    }
   }
   load(t.weight + i * kVec, weight);
   SIMT_UNROLL
