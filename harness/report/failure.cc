@@ -3,33 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 
 namespace assay::harness {
 namespace {
-
-std::string tensor_text(const TensorResult& t) {
-  std::string text = fmt::format("  {}: ", displayable(t.tensor));
-  if (t.failing > 0)
-    text += fmt::format("{} of {} wrong", t.failing, count_text(t.elements, "element"));
-  else
-    text += count_text(t.elements, "element");
-  if (!t.gate.empty()) text += fmt::format(", gate {}", displayable(t.gate));
-  if (!t.pattern.empty()) text += fmt::format(": {}", displayable(t.pattern));
-  text += '\n';
-  if (!t.worst_at.empty()) {
-    text += fmt::format("    worst at {}: got {}, wanted {}, limit {}", displayable(t.worst_at), number_text(t.got),
-                        number_text(t.wanted), number_text(t.limit));
-    const double error = std::fabs(t.got - t.wanted);
-    if (std::isfinite(error)) text += fmt::format(" (error {})", number_text(error));
-    text += '\n';
-  }
-  if (t.rms_ratio > 0) {
-    text += fmt::format("    against the matched reference: RMS error {:.3g} times, maximum {:.3g} times\n",
-                        t.rms_ratio, t.max_ratio);
-  }
-  return text;
-}
 
 void append_field(std::string& text, std::string_view name, const std::string& value) {
   if (!value.empty()) text += fmt::format("  {:<9} {}\n", name, displayable(value));
@@ -56,8 +32,6 @@ std::string failure_line(const CaseResult& result, const TextStyle& style) {
 std::string failure_text(const CaseResult& result, const TextStyle& style) {
   std::string text =
       fmt::format("{} {}\n", painted(name(result.status), tone(result.status), style), displayable(result.line));
-  for (const TensorResult& t : result.tensors)
-    if (is_bad(t.status)) text += tensor_text(t);
   for (std::string_view rest = result.message; !rest.empty();) {  // a message may have several lines
     const std::string_view line = rest.substr(0, rest.find('\n'));
     text += fmt::format("  {}\n", displayable(line));
