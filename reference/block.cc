@@ -16,7 +16,9 @@ MoeOptions moe_options(const NemotronV3Config& config, const Quirks& quirks) {
 }
 
 Mamba2MixerOptions mamba_options(const Quirks& quirks) {
-  return {.mask_after_conv = quirks.mamba_masks_after_conv, .ssm_state_in_float32 = quirks.ssm_cache_in_float32};
+  return {.mask_after_conv = quirks.mamba_masks_after_conv,
+          .clamp_by_time_step_min = quirks.mamba_clamps_by_time_step_min,
+          .ssm_state_in_float32 = quirks.ssm_cache_in_float32};
 }
 
 // h + mixer output: in float32 where the stream is kept there, else rounded.

@@ -26,6 +26,7 @@ struct Quirks {
   bool continued_prefill_forgets = false;     // 9.10: it drops the Mamba history and attends to its own future
   bool ssm_cache_in_float32 = false;          // 9.4: Hugging Face's mamba_ssm_cache_dtype
   bool mamba_masks_after_conv = false;        // 9.6: Hugging Face's second padding mask
+  bool mamba_clamps_by_time_step_min = false; // 9.5: Hugging Face without kernels, in place of time_step_limit
   bool hugging_face_norm = false;             // 9.2: the normalised value is rounded before the weight
   bool hugging_face_routing = false;          // 9.13, 9.15, 9.16: groups, a single expert, weight after down
 };

@@ -81,7 +81,8 @@ void check_fixture(const std::string& name, const FixtureGates& gates, const Run
   const Results<float> own = run(policy, parameters_of<float>(fixture), fixture);
   int compared = 0;
   for (const FixtureTensor& recorded : fixture.tensors) {
-    const bool is_result = recorded.name.find("output.") != std::string::npos || recorded.name.starts_with("grad.");
+    const bool is_result = recorded.name.find("output") != std::string::npos || recorded.name.starts_with("grad.") ||
+                           recorded.name == "generate.logits";
     if (!is_result || recorded.name.starts_with("grad.output.") || recorded.data.empty()) continue;
     if (std::find(gates.not_compared.begin(), gates.not_compared.end(), recorded.name) != gates.not_compared.end()) continue;
     SCOPED_TRACE(recorded.name);
