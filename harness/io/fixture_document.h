@@ -21,6 +21,8 @@ struct FixtureDocument {
 FixtureDocument read_fixture_document(const std::filesystem::path& file);
 FixtureDocument parse_fixture_document(std::string_view text);  // throws JsonError
 
+void check_recipe(std::string_view text);  // throws JsonError
+
 // Shared checks and spellings.
 Shape parse_shape(const nlohmann::ordered_json& value, const std::string& pointer);  // throws JsonError
 void check_tensor_name(std::string_view name, std::string_view layer, const std::string& pointer);
