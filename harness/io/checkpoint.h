@@ -1,10 +1,10 @@
 // Checkpoints: a model's tensors under the names that published files give them, to and from upstream's module tree.
 //
 // Reading takes backbone.* and model.* prefixes, every expert by itself or all fused in one tensor, float32 or
-// bfloat16, and both spellings of the embedding and the final norm. Expert matrices are transposed and stacked; A_log,
-// D, dt_bias and the correction bias become float32, everything else the model's dtype. Left out: backbone layers beyond
-// the config's number, MTP sublayers beyond those it builds, gate_proj of experts. Any other name is an error, and so is
-// a parameter that nothing fills.
+// bfloat16, and both spellings of the embedding and the final norm. Expert matrices are transposed and stacked;
+// A_log, D, dt_bias and the correction bias become float32, everything else the model's dtype. Left out: backbone
+// layers beyond the config's number, MTP sublayers beyond those it builds, gate_proj of experts. Any other name is
+// an error, and so is a parameter that nothing fills.
 #pragma once
 
 #include <filesystem>
