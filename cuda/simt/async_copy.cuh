@@ -24,12 +24,12 @@ SIMT_DEV void cp_async(void* to, const void* from, int source_bytes = kBytes SIM
   copy_async(to, from, kBytes, static_cast<unsigned>(source_bytes), site);
 #else
   if constexpr (kBytes == 16) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(smem_addr(to)), "l"(__cvta_generic_to_global(from)),
-                 "r"(source_bytes)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(smem_addr(to)),
+                 "l"(__cvta_generic_to_global(from)), "r"(source_bytes)
                  : "memory");
   } else {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(smem_addr(to)), "l"(__cvta_generic_to_global(from)),
-                 "n"(kBytes), "r"(source_bytes)
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(smem_addr(to)),
+                 "l"(__cvta_generic_to_global(from)), "n"(kBytes), "r"(source_bytes)
                  : "memory");
   }
 #endif

@@ -8,7 +8,9 @@
 namespace simt::testing {
 namespace {
 
-void expect_error(const std::string& error, const char* text) { EXPECT_NE(error.find(text), std::string::npos) << error; }
+void expect_error(const std::string& error, const char* text) {
+  EXPECT_NE(error.find(text), std::string::npos) << error;
+}
 
 // Each thread copies kBytes from x (the first `source_bytes` of them) and passes them on.
 template <int kBytes>

@@ -84,53 +84,63 @@ inline T add(T a, T b) {
 // __half, __half2, __nv_bfloat16 or __nv_bfloat162 (whose two halves are added separately).
 template <class T>
 inline T atomicAdd(T* p, std::type_identity_t<T> value SIMT_AND_SITE) {
-  return simt::host_atomic::update(p, [=](T old) { return simt::host_atomic::add(old, value); }, site);
+  return simt::host_atomic::update(
+      p, [=](T old) { return simt::host_atomic::add(old, value); }, site);
 }
 template <class T>
-  requires simt::host_atomic::kInteger<T>
+requires simt::host_atomic::kInteger<T>
 inline T atomicSub(T* p, std::type_identity_t<T> value SIMT_AND_SITE) {
   using U = simt::host_atomic::unsigned_t<T>;
   const auto subtract = [=](T old) { return static_cast<T>(static_cast<U>(old) - static_cast<U>(value)); };
   return simt::host_atomic::update(p, subtract, site);
 }
 template <class T>
-  requires simt::host_atomic::kInteger<T>
+requires simt::host_atomic::kInteger<T>
 inline T atomicMin(T* p, std::type_identity_t<T> value SIMT_AND_SITE) {
-  return simt::host_atomic::update(p, [=](T old) { return value < old ? value : old; }, site);
+  return simt::host_atomic::update(
+      p, [=](T old) { return value < old ? value : old; }, site);
 }
 template <class T>
-  requires simt::host_atomic::kInteger<T>
+requires simt::host_atomic::kInteger<T>
 inline T atomicMax(T* p, std::type_identity_t<T> value SIMT_AND_SITE) {
-  return simt::host_atomic::update(p, [=](T old) { return old < value ? value : old; }, site);
+  return simt::host_atomic::update(
+      p, [=](T old) { return old < value ? value : old; }, site);
 }
 template <class T>
-  requires simt::host_atomic::kInteger<T>
+requires simt::host_atomic::kInteger<T>
 inline T atomicAnd(T* p, std::type_identity_t<T> value SIMT_AND_SITE) {
-  return simt::host_atomic::update(p, [=](T old) { return static_cast<T>(old & value); }, site);
+  return simt::host_atomic::update(
+      p, [=](T old) { return static_cast<T>(old & value); }, site);
 }
 template <class T>
-  requires simt::host_atomic::kInteger<T>
+requires simt::host_atomic::kInteger<T>
 inline T atomicOr(T* p, std::type_identity_t<T> value SIMT_AND_SITE) {
-  return simt::host_atomic::update(p, [=](T old) { return static_cast<T>(old | value); }, site);
+  return simt::host_atomic::update(
+      p, [=](T old) { return static_cast<T>(old | value); }, site);
 }
 template <class T>
-  requires simt::host_atomic::kInteger<T>
+requires simt::host_atomic::kInteger<T>
 inline T atomicXor(T* p, std::type_identity_t<T> value SIMT_AND_SITE) {
-  return simt::host_atomic::update(p, [=](T old) { return static_cast<T>(old ^ value); }, site);
+  return simt::host_atomic::update(
+      p, [=](T old) { return static_cast<T>(old ^ value); }, site);
 }
 inline unsigned atomicInc(unsigned* p, unsigned limit SIMT_AND_SITE) {
-  return simt::host_atomic::update(p, [=](unsigned old) { return old >= limit ? 0u : old + 1; }, site);
+  return simt::host_atomic::update(
+      p, [=](unsigned old) { return old >= limit ? 0u : old + 1; }, site);
 }
 inline unsigned atomicDec(unsigned* p, unsigned limit SIMT_AND_SITE) {
-  return simt::host_atomic::update(p, [=](unsigned old) { return old == 0 || old > limit ? limit : old - 1; }, site);
+  return simt::host_atomic::update(
+      p, [=](unsigned old) { return old == 0 || old > limit ? limit : old - 1; }, site);
 }
 template <class T>
 inline T atomicExch(T* p, std::type_identity_t<T> value SIMT_AND_SITE) {
-  return simt::host_atomic::update(p, [=](T) { return value; }, site);
+  return simt::host_atomic::update(
+      p, [=](T) { return value; }, site);
 }
 template <class T>
 inline T atomicCAS(T* p, std::type_identity_t<T> expected, std::type_identity_t<T> desired SIMT_AND_SITE) {
-  return simt::host_atomic::update(p, [=](T old) { return old == expected ? desired : old; }, site);
+  return simt::host_atomic::update(
+      p, [=](T old) { return old == expected ? desired : old; }, site);
 }
 
 inline void __threadfence_block() { simt::host_atomic::fence(); }

@@ -61,7 +61,7 @@ __global__ void operations_kernel(int* i, unsigned* u, unsigned long long* w, fl
   atomicAnd(u, ~(1u << t));
   atomicOr(u + 1, 1u << t);
   atomicXor(u + 2, 3u << t);
-  atomicInc(u + 3, 9);   // counts 0 .. 9
+  atomicInc(u + 3, 9);  // counts 0 .. 9
   atomicDec(u + 4, 9);
   atomicMax(w, static_cast<unsigned long long>(t) << 40);
   atomicExch(f, 7.0f);
@@ -93,7 +93,8 @@ __global__ void misaligned_kernel(int* p) { atomicAdd(reinterpret_cast<int*>(rei
 TEST(Atomic, ReportsMisalignment) {
   const Buffer<int> p(2);
   const std::string error = error_of([&] { launch(misaligned_kernel, {.grid = 1, .block = 1}, p); });
-  EXPECT_NE(error.find("atomic: address is not aligned to its 4 bytes\n  at atomic_test.cu:"), std::string::npos) << error;
+  EXPECT_NE(error.find("atomic: address is not aligned to its 4 bytes\n  at atomic_test.cu:"), std::string::npos)
+      << error;
 }
 
 TEST(LookBack, ScansOverBlocks) {

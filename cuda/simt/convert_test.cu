@@ -42,7 +42,8 @@ template <class H, class H2>
 void check_functions() {
   std::mt19937 random(3);
   for (int i = 0; i < 20000; ++i) {
-    const H a = from_bits<H>(random() & 0xFFFFu), b = from_bits<H>(random() & 0xFFFFu), c = from_bits<H>(random() & 0xFFFFu);
+    const H a = from_bits<H>(random() & 0xFFFFu), b = from_bits<H>(random() & 0xFFFFu),
+            c = from_bits<H>(random() & 0xFFFFu);
     if (!std::isfinite(value(a)) || !std::isfinite(value(b)) || !std::isfinite(value(c))) continue;
     expect_nearest(__hfma(a, b, c), std::fma(value(a), value(b), value(c)));
     expect_nearest(hexp(a), std::exp(value(a)));
@@ -62,7 +63,7 @@ TEST(Convert, HalfAndBfloat16FunctionsRoundOnce) {
 TEST(Convert, Tf32RoundsToNearestTiesAway) {
   const auto tf32 = [](float x) { return __builtin_bit_cast(float, to_tf32(x)); };
   EXPECT_EQ(tf32(1.0f), 1.0f);
-  EXPECT_EQ(tf32(1.0f + 0x1p-11f), 1.0f + 0x1p-10f);       // a tie goes away from zero
+  EXPECT_EQ(tf32(1.0f + 0x1p-11f), 1.0f + 0x1p-10f);  // a tie goes away from zero
   EXPECT_EQ(tf32(-1.0f - 0x1p-11f), -1.0f - 0x1p-10f);
   EXPECT_EQ(tf32(1.0f + 0x1p-11f - 0x1p-23f), 1.0f);
   EXPECT_EQ(tf32(INFINITY), INFINITY);

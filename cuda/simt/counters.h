@@ -29,9 +29,10 @@ struct Counters {
   std::uint64_t barriers = 0;           // of a block
   std::uint64_t warp_operations = 0;    // shuffles, votes, warp barriers, matrix loads and products
   // The heaviest block: work that no further block could take over.
-  std::uint64_t longest_block_bytes = 0;       // global, read and written
-  std::uint64_t longest_block_operations = 0;  // warp instructions to memory, warp operations, special functions, atomics
-  bool sees_plain_accesses = false;            // false: the kernel was not built for counting
+  std::uint64_t longest_block_bytes = 0;  // global, read and written
+  std::uint64_t longest_block_operations =
+      0;                             // warp instructions to memory, warp operations, special functions, atomics
+  bool sees_plain_accesses = false;  // false: the kernel was not built for counting
 
   std::uint64_t bank_conflicts() const {
     return shared_read.units - shared_read.ideal_units + shared_write.units - shared_write.ideal_units;

@@ -14,16 +14,16 @@ struct Error : std::runtime_error {
   using runtime_error::runtime_error;
 };
 
-enum class Order {       // which runnable thread goes next
-  kAscending,            // round robin, lowest first
-  kDescending,           // round robin, highest first
-  kRandom,               // any
-  kSkew,                 // one warp as far as it goes, then another
+enum class Order {  // which runnable thread goes next
+  kAscending,       // round robin, lowest first
+  kDescending,      // round robin, highest first
+  kRandom,          // any
+  kSkew,            // one warp as far as it goes, then another
 };
-enum class Landing {     // when an asynchronous copy arrives, within what the programming model permits
-  kLate,                 // only when waited for
-  kEarly,                // at once
-  kRandom,               // either
+enum class Landing {  // when an asynchronous copy arrives, within what the programming model permits
+  kLate,              // only when waited for
+  kEarly,             // at once
+  kRandom,            // either
 };
 enum class Arithmetic {  // what is done with the freedom that CUDA and PTX leave to inexact operations
   kNominal,              // the kind reading: nearest results
@@ -54,7 +54,8 @@ void set_workers(int count);
 void set_architecture(int sm);
 
 // Device memory: 256-byte aligned, poisoned (all bits set: NaN), with red zones on both sides that every launch checks
-// when it ends. Throw Error if the memory is not there or the range leaves its allocation. device_free(nullptr) is legal.
+// when it ends. Throw Error if the memory is not there or the range leaves its allocation. device_free(nullptr) is
+// legal.
 void* device_alloc(std::size_t bytes);
 void device_free(void* data);
 void device_upload(void* device, const void* host, std::size_t bytes);

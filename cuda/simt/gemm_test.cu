@@ -20,7 +20,9 @@ struct Problem {
     for (auto& x : a) x = __float2bfloat16(normal(random));
     for (auto& x : b) x = __float2bfloat16(normal(random));
   }
-  static std::size_t size(int rows, int columns) { return static_cast<std::size_t>(rows) * static_cast<std::size_t>(columns); }
+  static std::size_t size(int rows, int columns) {
+    return static_cast<std::size_t>(rows) * static_cast<std::size_t>(columns);
+  }
 };
 
 // The largest |error| / limit over all elements. The limit is that of an accumulator that is truncated to 24 bits after

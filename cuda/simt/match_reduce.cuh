@@ -41,12 +41,18 @@ enum class WarpReduction { kAdd, kMin, kMax, kAnd, kOr, kXor };
 template <WarpReduction kOperation, class T>
 T combine(T a, T b) {
   switch (kOperation) {
-    case WarpReduction::kAdd: return static_cast<T>(static_cast<unsigned>(a) + static_cast<unsigned>(b));  // wraps
-    case WarpReduction::kMin: return b < a ? b : a;
-    case WarpReduction::kMax: return a < b ? b : a;
-    case WarpReduction::kAnd: return a & b;
-    case WarpReduction::kOr: return a | b;
-    case WarpReduction::kXor: return a ^ b;
+    case WarpReduction::kAdd:
+      return static_cast<T>(static_cast<unsigned>(a) + static_cast<unsigned>(b));  // wraps
+    case WarpReduction::kMin:
+      return b < a ? b : a;
+    case WarpReduction::kMax:
+      return a < b ? b : a;
+    case WarpReduction::kAnd:
+      return a & b;
+    case WarpReduction::kOr:
+      return a | b;
+    case WarpReduction::kXor:
+      return a ^ b;
   }
 }
 template <class T>

@@ -93,8 +93,12 @@ float fast_logarithm(double exact, float x, double absolute_near_one, double ulp
 float fast_logf(float x) { return fast_logarithm(std::log(static_cast<double>(x)), x, 0x1p-22 * 1.5052, 3); }
 float fast_log2f(float x) { return fast_logarithm(std::log2(static_cast<double>(x)), x, 0x1p-22, 2); }
 float fast_log10f(float x) { return fast_logarithm(std::log10(static_cast<double>(x)), x, 0x1p-24, 3); }
-float fast_sinf(float x) { return in_unit_range(within(std::sin(static_cast<double>(x)), 0x1p-22 * 1.5052, bits_of(x))); }
-float fast_cosf(float x) { return in_unit_range(within(std::cos(static_cast<double>(x)), 0x1p-22 * 1.7532, bits_of(x))); }
+float fast_sinf(float x) {
+  return in_unit_range(within(std::sin(static_cast<double>(x)), 0x1p-22 * 1.5052, bits_of(x)));
+}
+float fast_cosf(float x) {
+  return in_unit_range(within(std::cos(static_cast<double>(x)), 0x1p-22 * 1.7532, bits_of(x)));
+}
 float fast_fdividef(float x, float y) {
   const float quotient = within_ulps(static_cast<double>(x) / static_cast<double>(y), 2, bits_of(x) ^ bits_of(y) * 31);
   const bool huge = std::abs(y) > 0x1p126f && std::isfinite(y);

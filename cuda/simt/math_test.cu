@@ -121,9 +121,9 @@ TEST(Math, SchedulesOfOneArithmeticAgreeBitForBit) {
 
 __global__ void special_kernel(float* y) {
   const float infinity = INFINITY;
-  const float values[] = {expf(0.0f),     __expf(0.0f),       exp2f(0.0f), expf(-infinity), logf(1.0f), tanhf(infinity),
-                          tanhf(0.0f),    rsqrtf(infinity),   cosf(0.0f),  powf(3.0f, 0.0f), fast_exp2(0.0f),
-                          __expf(-200.0f), fast_exp2(-140.0f)};
+  const float values[] = {expf(0.0f),      __expf(0.0f),    exp2f(0.0f),       expf(-infinity), logf(1.0f),
+                          tanhf(infinity), tanhf(0.0f),     rsqrtf(infinity),  cosf(0.0f),      powf(3.0f, 0.0f),
+                          fast_exp2(0.0f), __expf(-200.0f), fast_exp2(-140.0f)};
   for (int i = 0; i < 13; ++i) y[i] = values[i];
 }
 

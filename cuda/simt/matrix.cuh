@@ -98,8 +98,7 @@ SIMT_DEV void stmatrix(void* row, const std::uint32_t (&r)[kCount] SIMT_AND_SITE
     for (int half = 0; half < 2; ++half) {
       const int across = 2 * (lane % 4) + half, along = lane / 4;
       const int matrix_row = kTranspose ? across : along, column = kTranspose ? along : across;
-      const unsigned long long base =
-          __shfl_sync(~0u, reinterpret_cast<unsigned long long>(row), 8 * j + matrix_row);
+      const unsigned long long base = __shfl_sync(~0u, reinterpret_cast<unsigned long long>(row), 8 * j + matrix_row);
       reinterpret_cast<unsigned short*>(base)[column] = static_cast<unsigned short>(r[j] >> (16 * half));
     }
   }

@@ -1,11 +1,11 @@
 #include "cuda/simt/matrix_host.h"
 
-#include "cuda/simt/exec/counting.h"
-
 #include <cuda_fp16.h>
 #include <cuda_fp8.h>
 
 #include <cstring>
+
+#include "cuda/simt/exec/counting.h"
 
 namespace simt::host_matrix {
 
@@ -193,7 +193,8 @@ void run_multiply(void* const* lanes, unsigned) {
     const auto& operands = *static_cast<const MmaLane<Accumulator>*>(lanes[lane]);
     const int g = lane / 4, t = lane % 4;
     for (int q = 0; q < 4; ++q) {
-      for (int i = 0; i < kE; ++i) a[g + 8 * (q % 2)][t * kE + i + 4 * kE * (q / 2)] = unpack<Element>(operands.a[q], i);
+      for (int i = 0; i < kE; ++i)
+        a[g + 8 * (q % 2)][t * kE + i + 4 * kE * (q / 2)] = unpack<Element>(operands.a[q], i);
     }
     for (int q = 0; q < 2; ++q) {
       for (int i = 0; i < kE; ++i) b[t * kE + i + 4 * kE * q][g] = unpack<Element>(operands.b[q], i);

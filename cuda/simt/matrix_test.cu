@@ -75,10 +75,17 @@ TEST(MatrixMemory, LayoutsEqualTheTables) {
       SCOPED_TRACE(variant["num"].get<std::string>() + (variant["trans"] ? ".trans" : ""));
       const bool transpose = variant["trans"];
       switch (variant["matrices"].get<int>()) {
-        case 1: transpose ? check_memory_layout<1, true>(variant) : check_memory_layout<1, false>(variant); break;
-        case 2: transpose ? check_memory_layout<2, true>(variant) : check_memory_layout<2, false>(variant); break;
-        case 4: transpose ? check_memory_layout<4, true>(variant) : check_memory_layout<4, false>(variant); break;
-        default: FAIL();
+        case 1:
+          transpose ? check_memory_layout<1, true>(variant) : check_memory_layout<1, false>(variant);
+          break;
+        case 2:
+          transpose ? check_memory_layout<2, true>(variant) : check_memory_layout<2, false>(variant);
+          break;
+        case 4:
+          transpose ? check_memory_layout<4, true>(variant) : check_memory_layout<4, false>(variant);
+          break;
+        default:
+          FAIL();
       }
       ++checked;
     }
@@ -103,8 +110,8 @@ __global__ void misuse_kernel(const float* global, int mode) {
 TEST(MatrixMemory, ReportsMisuse) {
   const Buffer<float> global(4);
   const char* expected[] = {"ldmatrix: the row address is not 16-byte aligned\n  at matrix_test.cu:",
-                            "ldmatrix: the row address is not in shared memory", "ldmatrix at matrix_test.cu:",
-                            "ldmatrix: "};
+                            "ldmatrix: the row address is not in shared memory",
+                            "ldmatrix at matrix_test.cu:", "ldmatrix: "};
   for_each_schedule([&] {
     for (int mode = 0; mode < 4; ++mode) {
       const std::string error = error_of([&] { launch(misuse_kernel, {.grid = 1, .block = 32}, global, mode); });
@@ -192,11 +199,12 @@ struct Multiplier {
                     b_bits[block][at(b.column, i) * 8 + at(b.row, i)]);
       }
     }
-    for (std::size_t i = 0; i < c.row.size(); ++i) c_lanes[i / 4].v[i % 4] = c_values[at(c.row, i) * 8 + at(c.column, i)];
+    for (std::size_t i = 0; i < c.row.size(); ++i)
+      c_lanes[i / 4].v[i % 4] = c_values[at(c.row, i) * 8 + at(c.column, i)];
     const Buffer<Operands> device_a(a_lanes), device_b(b_lanes);
     const Buffer<Accumulator4<T>> device_c(c_lanes), device_d(b_lanes.size());
-    launch(mma_kernel<kMma, T>, {.grid = static_cast<unsigned>(b_bits.size()), .block = 32}, device_a, device_b, device_c,
-           device_d);
+    launch(mma_kernel<kMma, T>, {.grid = static_cast<unsigned>(b_bits.size()), .block = 32}, device_a, device_b,
+           device_c, device_d);
     const auto d_lanes = device_d.host();
     std::vector<std::vector<T>> d(b_bits.size(), std::vector<T>(128));
     for (std::size_t block = 0; block < d.size(); ++block) {
@@ -292,13 +300,13 @@ TEST(Mma, HostileArithmeticTruncatesTwiceAnInstruction) {
   const Multiplier<mma_bf16_16816, float> multiply(kBf16);
   std::vector<std::uint32_t> a(16 * 16, 0), b(16 * 8, 0);
   const auto bf16 = [](float v) { return std::uint32_t{__bfloat16_as_ushort(__float2bfloat16(v))}; };
-  a[0] = bf16(0x1p-12f), b[0] = bf16(0x1.8p-12f);          // 1.5 * 2^-24: three quarters of an ulp of 1
-  a[8] = bf16(0x1p-12f), b[8 * 8] = bf16(0x1.8p-12f);      // the same in the upper half
+  a[0] = bf16(0x1p-12f), b[0] = bf16(0x1.8p-12f);      // 1.5 * 2^-24: three quarters of an ulp of 1
+  a[8] = bf16(0x1p-12f), b[8 * 8] = bf16(0x1.8p-12f);  // the same in the upper half
   const std::vector<float> c(128, 1.0f);
   set_schedule(0, 1);
   EXPECT_EQ(multiply(a, {b}, c)[0][0], 1.0f + 0x1p-22f);  // to nearest, up, twice
   set_schedule(2, 1);
-  EXPECT_EQ(multiply(a, {b}, c)[0][0], 1.0f);             // cut off, twice
+  EXPECT_EQ(multiply(a, {b}, c)[0][0], 1.0f);  // cut off, twice
   // Floats below 1 are 2^-24 apart: -1 + 1.5 * 2^-24 is cut towards zero to -1 + 2 * 2^-24, twice.
   EXPECT_EQ(multiply(a, {b}, std::vector<float>(128, -1.0f))[0][0], -1.0f + 0x1p-22f);
   set_schedule(0, 1);

@@ -4,16 +4,46 @@
 #include "cuda/simt/platform.cuh"
 
 #if SIMT_HOST
-template <class T> inline T __ldg(const T* p) { return *p; }   // read-only path
-template <class T> inline T __ldca(const T* p) { return *p; }  // L1 and L2
-template <class T> inline T __ldcg(const T* p) { return *p; }  // L2 alone
-template <class T> inline T __ldcs(const T* p) { return *p; }  // streaming
-template <class T> inline T __ldlu(const T* p) { return *p; }  // last use
-template <class T> inline T __ldcv(const T* p) { return *p; }  // do not cache
-template <class T> inline void __stwb(T* p, std::type_identity_t<T> value) { *p = value; }
-template <class T> inline void __stcg(T* p, std::type_identity_t<T> value) { *p = value; }
-template <class T> inline void __stcs(T* p, std::type_identity_t<T> value) { *p = value; }
-template <class T> inline void __stwt(T* p, std::type_identity_t<T> value) { *p = value; }
+template <class T>
+inline T __ldg(const T* p) {
+  return *p;
+}  // read-only path
+template <class T>
+inline T __ldca(const T* p) {
+  return *p;
+}  // L1 and L2
+template <class T>
+inline T __ldcg(const T* p) {
+  return *p;
+}  // L2 alone
+template <class T>
+inline T __ldcs(const T* p) {
+  return *p;
+}  // streaming
+template <class T>
+inline T __ldlu(const T* p) {
+  return *p;
+}  // last use
+template <class T>
+inline T __ldcv(const T* p) {
+  return *p;
+}  // do not cache
+template <class T>
+inline void __stwb(T* p, std::type_identity_t<T> value) {
+  *p = value;
+}
+template <class T>
+inline void __stcg(T* p, std::type_identity_t<T> value) {
+  *p = value;
+}
+template <class T>
+inline void __stcs(T* p, std::type_identity_t<T> value) {
+  *p = value;
+}
+template <class T>
+inline void __stwt(T* p, std::type_identity_t<T> value) {
+  *p = value;
+}
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __popcll(unsigned long long x) { return __builtin_popcountll(x); }
 inline int __ffs(int x) { return __builtin_ffs(x); }

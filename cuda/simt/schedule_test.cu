@@ -43,8 +43,8 @@ std::vector<int> order(std::size_t schedule, std::uint64_t seed, int workers = 1
 
 TEST(Schedules, RunThreadsInTheirOrder) {
   const auto ascending = order(0, 1), skew = order(1, 1), descending = order(2, 1), random = order(3, 1);
-  EXPECT_LT(ascending[0], ascending[2]);        // thread 0 before thread 1
-  EXPECT_LT(ascending[2 * 95], ascending[1]);   // all warps arrive before the first goes on
+  EXPECT_LT(ascending[0], ascending[2]);       // thread 0 before thread 1
+  EXPECT_LT(ascending[2 * 95], ascending[1]);  // all warps arrive before the first goes on
   EXPECT_GT(descending[0], descending[2]);
   EXPECT_GT(descending[0], descending[2 * 96]);  // the last block first
   for (int warp = 0; warp < 6; ++warp) {         // each warp goes on alone

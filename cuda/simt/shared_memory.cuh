@@ -11,9 +11,9 @@ using identity_t = std::type_identity_t<T>;
 // SIMT_SHARED(float[4][33], tile);  one object a block. On the CPU it starts as NaN, between red zones.
 // SIMT_DYN_SMEM(raw);               the dynamic bytes of the launch, 1024-byte aligned: unsigned char* raw
 #if SIMT_HOST
-#define SIMT_SHARED(T, name)                                                                    \
-  auto& name = *static_cast<::simt::identity_t<T>*>([] {                                        \
-    static const char tag = 0;                                                                  \
+#define SIMT_SHARED(T, name)                                                                           \
+  auto& name = *static_cast<::simt::identity_t<T>*>([] {                                               \
+    static const char tag = 0;                                                                         \
     return ::simt::static_shared(&tag, sizeof(::simt::identity_t<T>), alignof(::simt::identity_t<T>)); \
   }())
 #define SIMT_DYN_SMEM(name) unsigned char* name = static_cast<unsigned char*>(::simt::dynamic_shared())

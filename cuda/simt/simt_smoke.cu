@@ -72,8 +72,8 @@ std::vector<float> norms() {
     for (int c = 0; c < kColumns; ++c) exact += x[r * kColumns + c];
     expect(sum[r] == exact, "row_sum");
   }
-  simt::launch(transpose_kernel, {.grid = dim3(4, 2), .block = dim3(32, 4), .smem = 32 * 33 * 4}, input,
-               transposed, kRows, kColumns);
+  simt::launch(transpose_kernel, {.grid = dim3(4, 2), .block = dim3(32, 4), .smem = 32 * 33 * 4}, input, transposed,
+               kRows, kColumns);
   const std::vector<float> t = transposed.host();
   for (int r = 0; r < kRows; ++r) {
     for (int c = 0; c < kColumns; ++c) expect(t[c * kRows + r] == x[r * kColumns + c], "transpose");

@@ -37,7 +37,8 @@ __global__ void __launch_bounds__(128)
       const bool has_a = first_row + row < M && k0 + k < K, has_b = first_column + row < N && k0 + k < K;
       const auto offset = [&](int global_row) { return static_cast<long long>(global_row) * K + k0 + k; };
       cp_async16(tiles_a + (stage * Tile::kM + row) * Tile::kRow + k, has_a ? A + offset(first_row + row) : A, has_a);
-      cp_async16(tiles_b + (stage * Tile::kN + row) * Tile::kRow + k, has_b ? B + offset(first_column + row) : B, has_b);
+      cp_async16(tiles_b + (stage * Tile::kN + row) * Tile::kRow + k, has_b ? B + offset(first_column + row) : B,
+                 has_b);
     }
     cp_async_commit();
   };
@@ -98,8 +99,8 @@ template <class Accumulate = float>
 void gemm(const __nv_bfloat16* a, const __nv_bfloat16* b, float* c, int m, int n, int k) {
   const auto tiles = [](int size, int tile) { return static_cast<unsigned>((size + tile - 1) / tile); };
   launch(gemm_kernel<Accumulate>,
-         {.grid = dim3(tiles(n, GemmTile::kN), tiles(m, GemmTile::kM)), .block = 128, .smem = GemmTile::kSharedBytes}, a,
-         b, c, m, n, k);
+         {.grid = dim3(tiles(n, GemmTile::kN), tiles(m, GemmTile::kM)), .block = 128, .smem = GemmTile::kSharedBytes},
+         a, b, c, m, n, k);
 }
 
 }  // namespace simt::testing

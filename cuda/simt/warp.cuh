@@ -78,9 +78,7 @@ inline unsigned vote(const Collective& operation, unsigned mask, int predicate, 
 
 }  // namespace simt
 
-inline void __syncwarp(unsigned mask = ~0u SIMT_AND_SITE) {
-  simt::collective(simt::kSyncWarp, mask, nullptr, site);
-}
+inline void __syncwarp(unsigned mask = ~0u SIMT_AND_SITE) { simt::collective(simt::kSyncWarp, mask, nullptr, site); }
 template <class T>
 inline T __shfl_sync(unsigned mask, T value, int source, int width = 32 SIMT_AND_SITE) {
   simt::check_width(width, site);

@@ -27,10 +27,21 @@ int source_lane(int kind, int lane, int b, int width) {
   int j = 0;
   bool inside = false;
   switch (kind) {
-    case kUp: j = lane - b; inside = j >= max_lane; break;
-    case kDown: j = lane + b; inside = j <= max_lane; break;
-    case kXor: j = lane ^ b; inside = j <= max_lane; break;
-    default: j = min_lane | (b & ~segmask & 31); inside = j <= max_lane;
+    case kUp:
+      j = lane - b;
+      inside = j >= max_lane;
+      break;
+    case kDown:
+      j = lane + b;
+      inside = j <= max_lane;
+      break;
+    case kXor:
+      j = lane ^ b;
+      inside = j <= max_lane;
+      break;
+    default:
+      j = min_lane | (b & ~segmask & 31);
+      inside = j <= max_lane;
   }
   return inside ? j : lane;
 }
@@ -147,7 +158,9 @@ __global__ void branch_kernel(float* out) {
 }
 __global__ void width_kernel(int* out) { out[threadIdx.x] = __shfl_sync(~0u, 1, 0, 5); }
 
-void expect_error(const std::string& error, const char* text) { EXPECT_NE(error.find(text), std::string::npos) << error; }
+void expect_error(const std::string& error, const char* text) {
+  EXPECT_NE(error.find(text), std::string::npos) << error;
+}
 
 TEST(Collective, ReportsMisuse) {
   const Buffer<int> out(32);
@@ -155,9 +168,11 @@ TEST(Collective, ReportsMisuse) {
   for_each_schedule([&] {
     const Launch one_warp{.grid = 1, .block = 32};
     expect_error(error_of([&] { launch(mismatched_kernel, one_warp); }), "mismatched __");
-    expect_error(error_of([&] { launch(two_lines_kernel, one_warp, out); }), "divergent __shfl_sync mask 0xffffffff: lanes");
+    expect_error(error_of([&] { launch(two_lines_kernel, one_warp, out); }),
+                 "divergent __shfl_sync mask 0xffffffff: lanes");
     expect_error(error_of([&] { launch(masks_kernel, one_warp); }), "__syncwarp");
-    expect_error(error_of([&] { launch(not_member_kernel, one_warp); }), "the calling lane is not in its mask 0x00000001");
+    expect_error(error_of([&] { launch(not_member_kernel, one_warp); }),
+                 "the calling lane is not in its mask 0x00000001");
     expect_error(error_of([&] { launch(branch_kernel, one_warp, values); }), "__shfl_xor_sync at warp_test.cu:");
     expect_error(error_of([&] { launch(width_kernel, one_warp, out); }), "width = 5; want a power of two");
   });

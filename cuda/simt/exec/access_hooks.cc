@@ -17,38 +17,38 @@ inline void access(const void* address, std::size_t bytes, bool write, void* ret
 }  // namespace
 }  // namespace simt
 
-#define SIMT_ACCESS(bytes)                                                                             \
-  void __tsan_read##bytes(void* p) { simt::access(p, bytes, false, __builtin_return_address(0)); }     \
-  void __tsan_write##bytes(void* p) { simt::access(p, bytes, true, __builtin_return_address(0)); }     \
+#define SIMT_ACCESS(bytes)                                                                                  \
+  void __tsan_read##bytes(void* p) { simt::access(p, bytes, false, __builtin_return_address(0)); }          \
+  void __tsan_write##bytes(void* p) { simt::access(p, bytes, true, __builtin_return_address(0)); }          \
   void __tsan_volatile_read##bytes(void* p) { simt::access(p, bytes, false, __builtin_return_address(0)); } \
   void __tsan_volatile_write##bytes(void* p) { simt::access(p, bytes, true, __builtin_return_address(0)); }
 
 // Atomics do their work and are counted by the kernel-side wrappers. Memory orders: sequential consistency serves all.
-#define SIMT_ATOMIC_UPDATE(bits, Word, name) \
-  Word __tsan_atomic##bits##_##name(volatile void* p, Word value, int) { \
+#define SIMT_ATOMIC_UPDATE(bits, Word, name)                                         \
+  Word __tsan_atomic##bits##_##name(volatile void* p, Word value, int) {             \
     return __atomic_##name(static_cast<volatile Word*>(p), value, __ATOMIC_SEQ_CST); \
   }
-#define SIMT_ATOMIC(bits, Word)                                                                                 \
-  Word __tsan_atomic##bits##_load(const volatile void* p, int) {                                                \
-    return __atomic_load_n(static_cast<const volatile Word*>(p), __ATOMIC_SEQ_CST);                             \
-  }                                                                                                             \
-  void __tsan_atomic##bits##_store(volatile void* p, Word value, int) {                                         \
-    __atomic_store_n(static_cast<volatile Word*>(p), value, __ATOMIC_SEQ_CST);                                  \
-  }                                                                                                             \
-  Word __tsan_atomic##bits##_exchange(volatile void* p, Word value, int) {                                      \
-    return __atomic_exchange_n(static_cast<volatile Word*>(p), value, __ATOMIC_SEQ_CST);                        \
-  }                                                                                                             \
-  int __tsan_atomic##bits##_compare_exchange_strong(volatile void* p, void* expected, Word desired, int, int) { \
-    return __atomic_compare_exchange_n(static_cast<volatile Word*>(p), static_cast<Word*>(expected), desired,   \
-                                       false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                              \
-  }                                                                                                             \
-  int __tsan_atomic##bits##_compare_exchange_weak(volatile void* p, void* expected, Word desired, int, int) {   \
-    return __tsan_atomic##bits##_compare_exchange_strong(p, expected, desired, 0, 0);                           \
-  }                                                                                                             \
-  SIMT_ATOMIC_UPDATE(bits, Word, fetch_add)                                                                     \
-  SIMT_ATOMIC_UPDATE(bits, Word, fetch_sub)                                                                     \
-  SIMT_ATOMIC_UPDATE(bits, Word, fetch_and)                                                                     \
-  SIMT_ATOMIC_UPDATE(bits, Word, fetch_or)                                                                      \
+#define SIMT_ATOMIC(bits, Word)                                                                                      \
+  Word __tsan_atomic##bits##_load(const volatile void* p, int) {                                                     \
+    return __atomic_load_n(static_cast<const volatile Word*>(p), __ATOMIC_SEQ_CST);                                  \
+  }                                                                                                                  \
+  void __tsan_atomic##bits##_store(volatile void* p, Word value, int) {                                              \
+    __atomic_store_n(static_cast<volatile Word*>(p), value, __ATOMIC_SEQ_CST);                                       \
+  }                                                                                                                  \
+  Word __tsan_atomic##bits##_exchange(volatile void* p, Word value, int) {                                           \
+    return __atomic_exchange_n(static_cast<volatile Word*>(p), value, __ATOMIC_SEQ_CST);                             \
+  }                                                                                                                  \
+  int __tsan_atomic##bits##_compare_exchange_strong(volatile void* p, void* expected, Word desired, int, int) {      \
+    return __atomic_compare_exchange_n(static_cast<volatile Word*>(p), static_cast<Word*>(expected), desired, false, \
+                                       __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                                          \
+  }                                                                                                                  \
+  int __tsan_atomic##bits##_compare_exchange_weak(volatile void* p, void* expected, Word desired, int, int) {        \
+    return __tsan_atomic##bits##_compare_exchange_strong(p, expected, desired, 0, 0);                                \
+  }                                                                                                                  \
+  SIMT_ATOMIC_UPDATE(bits, Word, fetch_add)                                                                          \
+  SIMT_ATOMIC_UPDATE(bits, Word, fetch_sub)                                                                          \
+  SIMT_ATOMIC_UPDATE(bits, Word, fetch_and)                                                                          \
+  SIMT_ATOMIC_UPDATE(bits, Word, fetch_or)                                                                           \
   SIMT_ATOMIC_UPDATE(bits, Word, fetch_xor)
 
 extern "C" {

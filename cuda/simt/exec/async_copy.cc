@@ -5,6 +5,12 @@
 namespace simt {
 namespace {
 
+CopyQueue& own_queue() {
+  std::unique_ptr<CopyQueue>& queue = Worker::current_fiber().copies;
+  if (queue == nullptr) queue = std::make_unique<CopyQueue>();
+  return *queue;
+}
+
 void move_bytes(const PendingCopy& copy) {
   report_write(copy.to, copy.bytes);
   if (copy.source_bytes > 0) {
@@ -23,7 +29,7 @@ void finish(const PendingCopy& copy) {
     return;
   }
   report_write(copy.to, copy.bytes);  // it might as well have landed now
-#if defined(SIMT_MSAN)  // it landed early, but was not to be read before this
+#if defined(SIMT_MSAN)                // it landed early, but was not to be read before this
   __msan_copy_shadow(copy.to, copy.from, copy.source_bytes);
   mark_initialised(static_cast<unsigned char*>(copy.to) + copy.source_bytes, copy.bytes - copy.source_bytes);
 #endif
@@ -31,9 +37,12 @@ void finish(const PendingCopy& copy) {
 
 bool lands_at_once(Worker& worker) {
   switch (worker.schedule().landing) {
-    case Landing::kEarly: return true;
-    case Landing::kLate: return false;
-    case Landing::kRandom: return worker.random().coin();
+    case Landing::kEarly:
+      return true;
+    case Landing::kLate:
+      return false;
+    case Landing::kRandom:
+      return worker.random().coin();
   }
   return false;
 }
@@ -68,16 +77,16 @@ void copy_async(void* to, const void* from, unsigned bytes, unsigned source_byte
     if (source_bytes > 0) report_read(from, source_bytes);
     poison(to, bytes);
   }
-  fiber.copies.copies.push_back(copy);
+  own_queue().copies.push_back(copy);
 }
 
 void copy_async_commit() {
-  CopyQueue& queue = Worker::current_fiber().copies;
+  CopyQueue& queue = own_queue();
   queue.group_end.push_back(queue.copies.size());
 }
 
 void copy_async_wait(unsigned groups_left) {
-  CopyQueue& queue = Worker::current_fiber().copies;
+  CopyQueue& queue = own_queue();
   if (queue.group_end.size() <= groups_left) return;
   const std::size_t groups = queue.group_end.size() - groups_left;
   const std::size_t done = queue.group_end[groups - 1];
@@ -87,11 +96,9 @@ void copy_async_wait(unsigned groups_left) {
 }
 
 void copy_async_wait_all() {
-  CopyQueue& queue = Worker::current_fiber().copies;
+  CopyQueue& queue = own_queue();
   land_first(queue, queue.copies.size());
   queue.group_end.clear();
 }
-
-const PendingCopy* forgotten_copy(const CopyQueue& queue) { return queue.copies.empty() ? nullptr : &queue.copies.front(); }
 
 }  // namespace simt

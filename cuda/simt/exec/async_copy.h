@@ -16,11 +16,12 @@ struct PendingCopy {
 };
 
 struct CopyQueue {
-  std::vector<PendingCopy> copies;    // oldest first
+  std::vector<PendingCopy> copies;     // oldest first
   std::vector<std::size_t> group_end;  // of each committed group: its copies end here
+  void clear() {
+    copies.clear();
+    group_end.clear();
+  }
 };
-
-// Copies that nobody waited for; null if there are none. Called when the thread exits.
-const PendingCopy* forgotten_copy(const CopyQueue& queue);
 
 }  // namespace simt

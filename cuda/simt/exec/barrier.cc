@@ -7,9 +7,7 @@
 namespace simt {
 namespace {
 
-bool same_site(Site a, Site b) {
-  return a.line == b.line && (a.file == b.file || std::strcmp(a.file, b.file) == 0);
-}
+bool same_site(Site a, Site b) { return a.line == b.line && (a.file == b.file || std::strcmp(a.file, b.file) == 0); }
 
 void open(Block& block, int id, int threads, Reduction reduction, Site site) {
   Barrier& barrier = block.barriers[static_cast<std::size_t>(id)];
@@ -24,10 +22,17 @@ void open(Block& block, int id, int threads, Reduction reduction, Site site) {
 
 void add(Barrier& barrier, int value) {
   switch (barrier.reduction) {
-    case Reduction::kNone: break;
-    case Reduction::kCount: barrier.value += value != 0; break;
-    case Reduction::kAnd: barrier.value &= value != 0; break;
-    case Reduction::kOr: barrier.value |= value != 0; break;
+    case Reduction::kNone:
+      break;
+    case Reduction::kCount:
+      barrier.value += value != 0;
+      break;
+    case Reduction::kAnd:
+      barrier.value &= value != 0;
+      break;
+    case Reduction::kOr:
+      barrier.value |= value != 0;
+      break;
   }
 }
 
@@ -52,24 +57,35 @@ void complete_if_full(Worker& worker, Block& block, int id) {
   }
 }
 
+// A count of whole warps, as many as the block has.
+bool possible(const Block& block, int threads) {
+  return threads > 0 && threads % 32 == 0 && static_cast<unsigned>(threads) <= (block.threads + 31) / 32 * 32;
+}
+
 std::string name(int id) { return id == 0 ? "__syncthreads" : "barrier " + std::to_string(id); }
 
-void check(const Block& block, const Barrier& barrier, int id, int threads, Reduction reduction, Site site) {
+// Why this arrival is wrong. Kept out of barrier_sync(): building texts there would give every waiting thread a large
+// frame.
+[[noreturn, gnu::noinline]] void refuse(const Block& block, const Barrier& barrier, int id, int threads, Site site) {
   if (id < 0 || id >= kBarriers) fail("barrier " + std::to_string(id) + ": ids are 0 to 15", site);
-  if (threads >= 0 && (threads % 32 != 0 || threads == 0 || static_cast<unsigned>(threads) > (block.threads + 31) / 32 * 32)) {
-    fail(name(id) + ": " + std::to_string(threads) + " threads; want a multiple of 32 up to the block's " +
-             std::to_string(block.threads),
-         site);
-  }
-  if (barrier.arrived == 0) return;
-  if (barrier.expected != threads) {
-    fail(name(id) + ": for " + std::to_string(threads) + " threads here, for " + std::to_string(barrier.expected) +
-             " at " + describe(barrier.site),
-         site);
-  }
-  if (barrier.reduction != reduction || (threads < 0 && !same_site(barrier.site, site))) {
+  if (barrier.arrived == 0 || barrier.expected == threads) {
+    if (threads >= 0 && !possible(block, threads)) {
+      fail(name(id) + ": " + std::to_string(threads) + " threads; want a multiple of 32 up to the block's " +
+               std::to_string(block.threads),
+           site);
+    }
     fail("divergent " + name(id) + ": others wait at " + describe(barrier.site), site);
   }
+  fail(name(id) + ": for " + std::to_string(threads) + " threads here, for " + std::to_string(barrier.expected) +
+           " at " + describe(barrier.site),
+       site);
+}
+
+void check(const Block& block, const Barrier& barrier, int id, int threads, Reduction reduction, Site site) {
+  const bool legal = id >= 0 && id < kBarriers && (threads < 0 || possible(block, threads));
+  const bool alike = barrier.arrived == 0 || (barrier.expected == threads && barrier.reduction == reduction &&
+                                              (threads >= 0 || same_site(barrier.site, site)));
+  if (!legal || !alike) refuse(block, barrier, id, threads, site);
 }
 
 }  // namespace
@@ -89,7 +105,7 @@ int barrier_sync(int id, int threads, int value, Reduction reduction, Site site)
   complete_if_full(worker, block, id);
   worker.suspend(id == 0 ? "__syncthreads" : "bar.sync", site);
   hb_acquire(token);
-  ++fiber.log.segment;
+  if (counting_enabled) ++fiber.log->segment;
   return barrier.result;
 }
 

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "cuda/simt/exec/async_copy.h"
@@ -24,12 +25,13 @@ struct Fiber : Thread {
   Block* block = nullptr;
   Warp* warp = nullptr;
   bool done = true;
-  CopyQueue copies;
-  ThreadLog log;
   // What it waits for, for the deadlock report.
   const char* waits_for = "";
   Site waits_at;
   unsigned waits_mask = 0;
+  // Made when first needed: a fiber is read and written at every switch, so it stays small.
+  std::unique_ptr<CopyQueue> copies;
+  std::unique_ptr<ThreadLog> log;
 };
 
 // A collective that some of its lanes have reached.
@@ -71,7 +73,7 @@ struct Block : BlockShape {
   unsigned live = 0;
   unsigned barriers_completed = 0;
   unsigned open_barriers = 0;  // bit for each that some thread has reached
-  Fiber** fibers = nullptr;  // [threads]
+  Fiber** fibers = nullptr;    // [threads]
   std::vector<Warp> warps;
   std::array<Barrier, kBarriers> barriers;
   SharedArena shared;

@@ -37,6 +37,7 @@ simt_switch_stack:
   ret
 .size simt_switch_stack,.-simt_switch_stack
 )");
+
 extern "C" void simt_switch_stack(void** save, void* load);
 
 namespace simt {

@@ -82,7 +82,7 @@ void add_shared(Traffic& traffic, const std::vector<std::uintptr_t>& addresses, 
 
 void add_warp(const Block& block, unsigned first, Counters& counters) {
   std::map<Instruction, std::vector<std::uintptr_t>> instructions;
-  for (unsigned i = first; i < std::min(first + 32, block.threads); ++i) add_lane(block.fibers[i]->log, instructions);
+  for (unsigned i = first; i < std::min(first + 32, block.threads); ++i) add_lane(*block.fibers[i]->log, instructions);
   for (const auto& [instruction, addresses] : instructions) {
     const std::uint64_t bytes = std::get<3>(instruction);
     const bool write = std::get<4>(instruction);
@@ -129,7 +129,7 @@ void add(Counters& total, const Counters& block) {
 void ThreadLog::clear() { *this = ThreadLog{std::move(accesses)}, accesses.clear(); }
 
 ThreadLog* current_log() {
-  return counting_enabled && current_thread != nullptr ? &Worker::current_fiber().log : nullptr;
+  return counting_enabled && current_thread != nullptr ? Worker::current_fiber().log.get() : nullptr;
 }
 
 void log_access(std::uint64_t place, const void* address, std::size_t bytes, bool write) {
@@ -152,7 +152,7 @@ void account_block(Block& block, Counters& total) {
   counters.barriers = block.barriers_completed;
   for (unsigned first = 0; first < block.threads; first += 32) add_warp(block, first, counters);
   for (unsigned i = 0; i < block.threads; ++i) {
-    ThreadLog& log = block.fibers[i]->log;
+    ThreadLog& log = *block.fibers[i]->log;
     counters.special_functions += log.special_functions;
     counters.atomics += log.atomics;
     counters.warp_operations += log.warp_operations;

@@ -14,7 +14,7 @@ namespace simt {
 extern bool counting_instrumented;  // the program has kernels built for counting
 
 struct Access {
-  std::uint64_t place;    // in the code: a hash of the return addresses
+  std::uint64_t place;  // in the code: a hash of the return addresses
   const void* address;
   std::uint32_t bytes;
   std::uint32_t segment;  // how often the thread has synchronised before
@@ -24,7 +24,7 @@ struct Access {
 // What one thread did.
 struct ThreadLog {
   std::vector<Access> accesses;
-  std::uint64_t call_path = 0;  // hash of the return addresses of the functions that the thread is in
+  std::uint64_t call_path = 0;            // hash of the return addresses of the functions that the thread is in
   std::vector<std::uint64_t> call_stack;  // the hashes of its callers
   std::uint32_t segment = 0;
   std::uint64_t special_functions = 0, atomics = 0, warp_operations = 0;

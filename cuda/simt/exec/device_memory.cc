@@ -109,10 +109,9 @@ std::string check_device_memory() {
     const unsigned char* after = find_damage(data + allocation.bytes, kZone);
     if (before == nullptr && after == nullptr) continue;
     if (error.empty()) {
-      error = before != nullptr ? text(allocation) + " was written " + std::to_string(data - before) +
-                                      " bytes before its start"
-                                : text(allocation) + " was written at offset " + std::to_string(after - data) +
-                                      ", past its end";
+      error = before != nullptr
+                  ? text(allocation) + " was written " + std::to_string(data - before) + " bytes before its start"
+                  : text(allocation) + " was written at offset " + std::to_string(after - data) + ", past its end";
     }
     const auto repair = [](unsigned char* zone) {
       allow_access(zone, kZone);

@@ -95,7 +95,9 @@ void run_grid(const LaunchConfig& config, void (*invoke)(void*), void* context) 
   hostile_arithmetic = set.schedule.arithmetic == Arithmetic::kHostile;
   counting_enabled = set.counting;
   hb_release(&launch->config);  // what the caller wrote is visible to every thread of the kernel
-  const auto job = [](void* state, unsigned number) { Worker::of_this_os_thread().run(*static_cast<LaunchState*>(state), number); };
+  const auto job = [](void* state, unsigned number) {
+    Worker::of_this_os_thread().run(*static_cast<LaunchState*>(state), number);
+  };
   pool.run(workers_for(*launch, set.workers), job, launch.get());
   hb_acquire(&launch->context);  // and what they wrote to the caller
   hostile_arithmetic = counting_enabled = false;

@@ -21,9 +21,7 @@ std::string describe(Site site) {
   return file.substr(file.find_last_of('/') + 1) + ":" + std::to_string(site.line);
 }
 
-std::string describe(const BlockShape& block) {
-  return "block " + triple(block.index.x, block.index.y, block.index.z);
-}
+std::string describe(const BlockShape& block) { return "block " + triple(block.index.x, block.index.y, block.index.z); }
 
 std::string describe(const Fiber& fiber) {
   return "thread " + triple(fiber.index.x, fiber.index.y, fiber.index.z) + " = warp " +

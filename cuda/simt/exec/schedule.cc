@@ -21,7 +21,12 @@ constexpr std::array<Schedule, 4> kSchedules{{
 
 // CUDA C++ Programming Guide, Technical Specifications per Compute Capability: maximum shared memory of a block.
 constexpr std::array<LaunchLimits, 6> kArchitectures{{
-    {80, 163 * 1024}, {86, 99 * 1024}, {89, 99 * 1024}, {90, 227 * 1024}, {100, 227 * 1024}, {120, 99 * 1024},
+    {80, 163 * 1024},
+    {86, 99 * 1024},
+    {89, 99 * 1024},
+    {90, 227 * 1024},
+    {100, 227 * 1024},
+    {120, 99 * 1024},
 }};
 
 }  // namespace

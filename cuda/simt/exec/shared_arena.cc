@@ -131,12 +131,13 @@ std::string SharedArena::damage() const {
     if (bad == nullptr) continue;
     const std::size_t at = offset(bad);
     for (const Piece& piece : pieces_) {
-      const std::string name = piece.tag != nullptr      ? "a static object of "
-                               : piece.sequence == ~0u   ? "the dynamic memory of "
-                                                         : "Carver piece " + std::to_string(piece.sequence) + " of ";
+      const std::string name = piece.tag != nullptr    ? "a static object of "
+                               : piece.sequence == ~0u ? "the dynamic memory of "
+                                                       : "Carver piece " + std::to_string(piece.sequence) + " of ";
       const std::string size = name + std::to_string(piece.bytes) + " bytes";
       if (at >= piece.offset + piece.bytes && at < piece.offset + piece.bytes + kZone) {
-        return "shared memory written " + std::to_string(at - piece.offset - piece.bytes) + " bytes past the end of " + size;
+        return "shared memory written " + std::to_string(at - piece.offset - piece.bytes) + " bytes past the end of " +
+               size;
       }
       if (at < piece.offset && at + 2 * kZone >= piece.offset) {
         return "shared memory written " + std::to_string(piece.offset - at) + " bytes before the start of " + size;

@@ -24,7 +24,9 @@ class SharedArena {
   void* carve(unsigned sequence, std::size_t logical_end, std::size_t bytes, std::size_t align, std::string& error);
 
   bool contains(const void* p) const { return p >= memory_ && p < memory_ + kArenaBytes; }
-  std::size_t offset(const void* p) const { return static_cast<std::size_t>(static_cast<const unsigned char*>(p) - memory_); }
+  std::size_t offset(const void* p) const {
+    return static_cast<std::size_t>(static_cast<const unsigned char*>(p) - memory_);
+  }
 
   // Which piece was written out of bounds, empty if none.
   std::string damage() const;

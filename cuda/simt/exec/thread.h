@@ -49,10 +49,10 @@ inline Thread& self() { return *current_thread; }
 
 // A warp-wide operation: each lane hands in a pointer to its operands, the last lane to arrive runs it for all.
 struct Collective {
-  const char* name;                               // as the kernel spells it
+  const char* name;                                // as the kernel spells it
   void (*run)(void* const* lanes, unsigned mask);  // lanes[i] is valid where bit i of mask is set; may be null
-  bool orders_memory;                             // __syncwarp does, a shuffle does not
-  bool whole_warp;                                // PTX's .aligned: all 32 lanes, none exited
+  bool orders_memory;                              // __syncwarp does, a shuffle does not
+  bool whole_warp;                                 // PTX's .aligned: all 32 lanes, none exited
 };
 void collective(const Collective& operation, unsigned mask, void* operands, Site site);
 

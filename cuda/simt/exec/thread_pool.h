@@ -20,8 +20,8 @@ class ThreadPool {
   std::vector<std::thread> helpers_;
   std::mutex mutex_;
   std::condition_variable start_, finished_;
-  unsigned round_ = 0;    // of the current job
-  unsigned wanted_ = 0;   // helpers that take part in it
+  unsigned round_ = 0;   // of the current job
+  unsigned wanted_ = 0;  // helpers that take part in it
   unsigned running_ = 0;
   bool stop_ = false;
   void (*job_)(void*, unsigned) = nullptr;

@@ -42,7 +42,8 @@ void Worker::run(LaunchState& launch, unsigned number) {
 Fiber& Worker::fiber_at(unsigned index) {
 #if defined(SIMT_TSAN)
   if (index >= kMaxTsanFibers) {
-    throw Error("ThreadSanitizer can hold no more than " + std::to_string(kMaxTsanFibers) + " resident threads a worker");
+    throw Error("ThreadSanitizer can hold no more than " + std::to_string(kMaxTsanFibers) +
+                " resident threads a worker");
   }
 #endif
   while (pool_.size() <= index) {
@@ -134,11 +135,10 @@ void Worker::start_thread(Block& block, unsigned linear, uint3 index, Fiber& fib
   fiber.observations = 0;
   for (void*& observed : fiber.observed) observed = nullptr;
 #endif
-  if (counting_enabled) fiber.log.clear();
-  fiber.copies.copies.clear();
-  fiber.copies.group_end.clear();
   fiber.waits_for = "start";
   fiber.waits_at = {};
+  if (fiber.copies != nullptr) fiber.copies->clear();
+  if (counting_enabled) fiber.log = std::make_unique<ThreadLog>();
   prepare(fiber.context, linear, thread_main);
 }
 
@@ -150,10 +150,10 @@ void Worker::thread_main() {
   try {
     worker.launch_->invoke(worker.launch_->context);
   } catch (const std::exception& exception) {
-    worker.fail(std::string("a C++ exception leaves the kernel: ") + exception.what());
+    worker.fail_for_exception(exception.what());
   }
-  if (const PendingCopy* copy = forgotten_copy(fiber.copies); copy != nullptr) {
-    worker.fail("the thread exits with a cp.async that it never waited for, issued at " + describe(copy->site));
+  if (fiber.copies != nullptr && !fiber.copies->copies.empty()) {
+    worker.fail_for_forgotten_copy(fiber.copies->copies.front().site);
   }
   hb_release(&worker.launch_->context);
   worker.thread_exits(fiber);
@@ -177,15 +177,18 @@ void Worker::thread_exits(Fiber& fiber) {
   }
 }
 
+void Worker::fail_for_exception(const char* what) { fail(std::string("a C++ exception leaves the kernel: ") + what); }
+
+void Worker::fail_for_forgotten_copy(Site site) {
+  fail("the thread exits with a cp.async that it never waited for, issued at " + describe(site));
+}
+
 // ---- switching
 
 // The next thread to run; null when all have exited or the launch has failed (a deadlock included).
 Fiber* Worker::next() {
   if (!queue_.empty()) return static_cast<Fiber*>(queue_.pop(random_));
-  if (live_ > 0 && !failed_) {
-    failed_ = true;
-    launch_failed(*launch_, deadlock_report());
-  }
+  if (live_ > 0 && !failed_) report_deadlock();
   return nullptr;
 }
 
@@ -263,10 +266,11 @@ void Worker::check_shared() {
   }
 }
 
-std::string Worker::deadlock_report() const {
+void Worker::report_deadlock() {
   std::string text = "deadlock: no thread can run";
   for (unsigned i = 0; i < resident_blocks_; ++i) text += describe_waiting(*blocks_[i]);
-  return text;
+  failed_ = true;
+  launch_failed(*launch_, text);
 }
 
 void launch_failed(LaunchState& launch, const std::string& message) {

@@ -52,7 +52,10 @@ class Worker {
   void moved();
   bool nothing_moves();
   void check_shared();
-  std::string deadlock_report() const;
+  // Not inlined into the paths that every thread takes: building texts needs large frames.
+  [[gnu::noinline]] void report_deadlock();
+  [[noreturn, gnu::noinline]] void fail_for_forgotten_copy(Site site);
+  [[noreturn, gnu::noinline]] void fail_for_exception(const char* what);
 
   LaunchState* launch_ = nullptr;
   unsigned number_ = 0;
