@@ -213,6 +213,29 @@ AttentionGradients<T> attention_backward(const Numerics<T>& num, const Tensor<T>
 }
 
 template <class T>
+AttentionTerms<T> attention_terms(const Tensor<T>& q, const Tensor<T>& k, const Tensor<T>& v, const AttentionMask<T>& mask,
+                                  HeadLayout keys) {
+  const Numerics<T> num;
+  Tensor<T> magnitudes = v, squares = v, doubled_q = q;
+  for (T& value : magnitudes.span()) value = std::abs(value);
+  for (T& value : squares.span()) value *= value;
+  for (T& value : doubled_q.span()) value *= 2;
+  AttentionOutput<T> absolute = attention_forward(num, q, k, magnitudes, mask, keys);
+  // P^2 = e^(2 S - 2 lse): the attention of doubled scores, whose own lse has to go.
+  AttentionOutput<T> squared = attention_forward(num, doubled_q, k, squares, mask.doubled(), keys);
+  const Index batch = q.dim(0), queries = q.dim(1), heads = q.dim(2), width = q.dim(3);
+  for (Index b = 0; b < batch; ++b)
+    for (Index i = 0; i < queries; ++i)
+      for (Index h = 0; h < heads; ++h) {
+        const T lse = absolute.log_sum_exp(b, h, i);
+        if (lse == -std::numeric_limits<T>::infinity()) continue;  // nothing is seen, nothing is summed
+        const T factor = exp(squared.log_sum_exp(b, h, i) - 2 * lse);
+        for (Index d = 0; d < width; ++d) squared.o(b, i, h, d) *= factor;
+      }
+  return {std::move(absolute.o), std::move(squared.o)};
+}
+
+template <class T>
 AttentionOutput<T> merge_attention(const Numerics<T>& num, const std::vector<AttentionOutput<T>>& parts) {
   constexpr T kUnseen = -std::numeric_limits<T>::infinity();
   if (parts.empty()) throw std::invalid_argument("merge_attention: no parts");
@@ -243,6 +266,8 @@ AttentionOutput<T> merge_attention(const Numerics<T>& num, const std::vector<Att
   template AttentionGradients<T> attention_backward(const Numerics<T>&, const Tensor<T>&, const Tensor<T>&,              \
                                                     const Tensor<T>&, const AttentionMask<T>&, const AttentionOutput<T>&, \
                                                     const Tensor<T>&);                                                   \
+  template AttentionTerms<T> attention_terms(const Tensor<T>&, const Tensor<T>&, const Tensor<T>&, const AttentionMask<T>&, \
+                                             HeadLayout);                                                                \
   template AttentionOutput<T> merge_attention(const Numerics<T>&, const std::vector<AttentionOutput<T>>&);
 ASSAY_INSTANTIATE(float)
 ASSAY_INSTANTIATE(double)

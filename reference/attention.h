@@ -44,6 +44,15 @@ AttentionGradients<T> attention_backward(const Numerics<T>& num, const Tensor<T>
                                          const Tensor<T>& v, const AttentionMask<T>& mask,
                                          const AttentionOutput<T>& out, const Tensor<T>& d_o);
 
+// What each output element is a sum of, for limits on its error: sum_j |P_ij v_j| and sum_j (P_ij v_j)^2, P normalised.
+template <class T>
+struct AttentionTerms {
+  Tensor<T> absolute, squares;  // [B, queries, Hq, head_dim]
+};
+template <class T>
+AttentionTerms<T> attention_terms(const Tensor<T>& q, const Tensor<T>& k, const Tensor<T>& v, const AttentionMask<T>& mask,
+                                  HeadLayout keys = HeadLayout::tokens_first);
+
 // One attention from attentions of the same queries to disjoint sets of keys (context parallelism, spec 5.2):
 // lse = ln sum e^lse_b,  o = sum e^(lse_b - lse) o_b.
 template <class T>

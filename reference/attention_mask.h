@@ -112,6 +112,12 @@ class AttentionMask {
     if (!allowed_.empty()) for_each_key(allowed_, [](T& score, std::uint8_t is_seen) { score = is_seen ? score : kUnseen; });
     if (!additive_.empty()) for_each_key(additive_, [](T& score, T bias) { score += bias; });
   }
+  // The same keys seen, twice the bias: the mask of doubled scores.
+  AttentionMask doubled() const {
+    AttentionMask result = *this;
+    for (T& bias : result.additive_.span()) bias *= 2;
+    return result;
+  }
   bool is_only_a_range() const { return padding_.empty() && allowed_.empty() && additive_.empty(); }
 
  private:

@@ -242,6 +242,45 @@ TEST(Attention, PartsOverDisjointKeysMerge) {
   EXPECT_LE(max_difference(merged.log_sum_exp, whole.log_sum_exp), kExact);
 }
 
+TEST(Attention, TermsAreSumsOverKeys) {
+  Random random(13);
+  const QueryKeyValue in = random_qkv(random, 2, 9, 9, 4, 2, 3);
+  const Tensor<double> additive = random.tensor<double>({1, 4, 9, 9}, -2, 2);
+  const AttentionTerms<double> terms = attention_terms(in.q, in.k, in.v, Mask::additive(additive));
+  // One term at a time: the output when a single key has a value is that key's term.
+  Tensor<double> absolute(in.q.shape()), squares(in.q.shape());
+  for (Index j = 0; j < 9; ++j) {
+    Tensor<double> v(in.v.shape());
+    for (Index b = 0; b < 2; ++b) std::copy_n(&in.v(b, j, 0, 0), 6, &v(b, j, 0, 0));
+    const Tensor<double> term = attention_forward(Numerics<double>{}, in.q, in.k, v, Mask::additive(additive)).o;
+    for (Index i = 0; i < term.size(); ++i) {
+      absolute[i] += std::abs(term[i]);
+      squares[i] += term[i] * term[i];
+    }
+  }
+  EXPECT_LE(max_difference(terms.absolute, absolute), kExact);
+  EXPECT_LE(max_difference(terms.squares, squares), kExact);
+  const AttentionTerms<double> blind = attention_terms(in.q, in.k, in.v, Mask::allowed(Tensor<std::uint8_t>({1, 1, 9, 9})));
+  EXPECT_EQ(testing::rms(blind.squares), 0);
+}
+
+TEST(Attention, LeftPaddingUnderAMaskChangesNoRealToken) {
+  Random random(14);
+  const QueryKeyValue in = random_qkv(random, 2, 12, 12, 2, 1, 4);
+  Tensor<std::uint8_t> padding({2, 12}, 1);
+  for (Index b = 0; b < 2; ++b)
+    for (Index j = 0; j < 5; ++j) padding(b, j) = 0;
+  const auto tail = [](const Tensor<double>& t) {
+    const Index each = t.dim(2) * t.dim(3);
+    Tensor<double> part({2, 7, t.dim(2), t.dim(3)});
+    for (Index b = 0; b < 2; ++b) std::copy_n(t.data() + (b * 12 + 5) * each, 7 * each, part.data() + b * 7 * each);
+    return part;
+  };
+  const auto padded = attention_forward(Numerics<double>{}, in.q, in.k, in.v, Mask::causal_with_padding(padding));
+  const auto alone = attention_forward(Numerics<double>{}, tail(in.q), tail(in.k), tail(in.v), Mask::causal());
+  EXPECT_LE(max_difference(tail(padded.o), alone.o), kExact);
+}
+
 TEST(Attention, NoTokensAndOneToken) {
   Random random(6);
   QueryKeyValue in = random_qkv(random, 1, 0, 0, 2, 1, 4);
