@@ -15,14 +15,7 @@ namespace {
 
 constexpr double kTermsScale = 0x1p-10;  // relative measures divide by max(rms(oracle), terms 2^-10)
 constexpr double kLeastRatio = 0.5, kMostRatio = 2;  // a matched policy that rounds too little or too much fails
-
-double rms_difference(const std::vector<double>& a, const std::vector<double>& b) {
-  double squares = 0;
-  for (std::size_t i = 0; i < a.size(); ++i)
-    if (a[i] != b[i]) squares += (a[i] - b[i]) * (a[i] - b[i]);
-  return a.empty() ? 0 : std::sqrt(squares / static_cast<double>(a.size()));
-}
-double rms(const std::vector<double>& a) { return rms_difference(a, std::vector<double>(a.size())); }
+constexpr double kBfloat16Unit = 0x1p-9;  // half an ulp of 1: every stored value has this error at least
 
 TensorResult judge_exact(const GoldenTensor& t, TensorResult result) {
   Expectation want{.tensor = t.name,
@@ -42,6 +35,14 @@ TensorResult judge_exact(const GoldenTensor& t, TensorResult result) {
 }
 
 }  // namespace
+
+double rms_difference(const std::vector<double>& a, const std::vector<double>& b) {
+  double squares = 0;
+  for (std::size_t i = 0; i < a.size(); ++i)
+    if (a[i] != b[i]) squares += (a[i] - b[i]) * (a[i] - b[i]);
+  return a.empty() ? 0 : std::sqrt(squares / static_cast<double>(a.size()));
+}
+double rms(const std::vector<double>& a) { return rms_difference(a, std::vector<double>(a.size())); }
 
 TensorResult judge_golden(const GoldenTensor& t) {
   TensorResult result;
@@ -76,28 +77,37 @@ TensorResult judge_golden(const GoldenTensor& t) {
     result.wanted = t.oracle[at];
   };
   const double matched = rms_difference(t.matched, t.oracle);
-  if (t.dtype != DType::bfloat16) {
-    result.gate = "relative";
-    // Where values cancel (a group of one channel, say), float32 itself does not reach the tolerance: then a tensor that is within
-    // its limits element by element may err as much as the matched reference does, and as much again.
-    result.limit = t.limit.empty() || scale == 0 ? t.tolerance : std::max(t.tolerance, kMostRatio * matched / scale);
-    result.rms_ratio = scale > 0 ? error / scale / result.limit : error > 0 ? HUGE_VAL : 0;
-    if (result.elements > 0 && !(result.rms_ratio <= 1)) {
-      result.status = Status::failed;
-      worst();
-    } else if (result.rms_ratio > 0) {
-      result.headroom = std::min(result.headroom, 1 / result.rms_ratio);
-    }
-    return result;
-  }
-  if (result.elements < kRelativeGateElements) return result;
-  result.gate = "matched";
-  result.rms_ratio = matched > 0 ? error / matched : error > 0 ? HUGE_VAL : 1;
-  result.limit = kMostRatio;
-  if (!(result.rms_ratio >= kLeastRatio && result.rms_ratio <= kMostRatio)) {
+  const auto fail = [&] {
     result.status = Status::failed;
     worst();
+  };
+  if (t.dtype != DType::bfloat16 && t.model != DType::bfloat16) {
+    result.gate = "relative";
+    // Where values cancel float32 itself does not reach the tolerance. A tensor that is within its limits element by element (a
+    // norm of groups of one channel, say) may then err as much as the matched reference does, and as much again; one of few
+    // elements, which may cancel by chance, 8 standard deviations.
+    const double leeway = !t.limit.empty() ? kMostRatio : result.elements < kRelativeGateElements ? kSigmas : 0;
+    result.limit = scale == 0 ? t.tolerance : std::max(t.tolerance, leeway * matched / scale);
+    result.rms_ratio = scale > 0 ? error / scale / result.limit : error > 0 ? HUGE_VAL : 0;
+    if (result.elements > 0 && !(result.rms_ratio <= 1)) fail();
+    if (result.rms_ratio > 0) result.headroom = std::min(result.headroom, 1 / result.rms_ratio);
+    return result;
   }
+  result.gate = "matched";
+  if (result.elements < kRelativeGateElements) {
+    // Too few elements for a ratio of two errors. The standard deviation of one: what the matched policy errs by, and one
+    // rounding at least, since that error may be small by luck.
+    const double deviation = std::hypot(matched, kBfloat16Unit * scale);
+    result.limit = kSigmas;
+    result.rms_ratio = deviation > 0 ? error / deviation : error > 0 ? HUGE_VAL : 0;
+    result.headroom = result.rms_ratio > 0 ? kSigmas / result.rms_ratio : result.headroom;
+    if (!(result.rms_ratio <= kSigmas)) fail();
+    return result;
+  }
+  result.rms_ratio = matched > 0 ? error / matched : error > 0 ? HUGE_VAL : 1;
+  result.limit = kMostRatio;
+  result.headroom = std::min(kMostRatio / result.rms_ratio, result.rms_ratio / kLeastRatio);
+  if (!(result.rms_ratio >= kLeastRatio && result.rms_ratio <= kMostRatio)) fail();
   return result;
 }
 
@@ -119,7 +129,9 @@ CaseResult check_fixture(const std::filesystem::path& file) {
       throw FixtureError(
           fmt::format("{}: /layer: \"{}\" has no reference; want one of {}", file.string(), fixture.layer, known));
     }
-    for (const GoldenTensor& t : layer->evaluate(fixture)) {
+    const GoldenEvaluation evaluation = layer->evaluate(fixture);
+    result.contract = evaluation.note;
+    for (const GoldenTensor& t : evaluation.tensors) {
       if (result.dtype.empty() || t.dtype == DType::bfloat16) result.dtype = short_name(t.dtype);
       result.tensors.push_back(judge_golden(t));
       if (result.tensors.back().status == Status::failed) {
@@ -146,6 +158,7 @@ RunResult golden_check(const std::vector<std::filesystem::path>& fixtures,
   const auto begin = std::chrono::steady_clock::now();
   for (const auto& file : fixtures) {
     run.cases.push_back(check_fixture(file));
+    if (!run.cases.back().contract.empty()) run.notes.push_back(file.string() + ": " + run.cases.back().contract);
     if (progress) progress(run.cases.back(), run.cases.size(), fixtures.size());
   }
   run.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();

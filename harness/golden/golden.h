@@ -15,6 +15,7 @@ namespace assay::harness {
 struct GoldenTensor {
   std::string name;
   DType dtype = DType::float32;
+  DType model = DType::float32;  // what the model computes in, whatever this tensor is stored in
   Shape shape;
   std::vector<double> recorded, oracle, matched;
   std::vector<double> limit;  // per element, if the layer derives one (gate 2); empty: not judged by it
@@ -24,17 +25,27 @@ struct GoldenTensor {
   double exact_ulps = 0;      // of an exact tensor: how many ulp it may differ by all the same
 };
 
+// All of a fixture, and what the file alone does not decide: a word about choices that were taken from its numbers.
+struct GoldenEvaluation {
+  std::vector<GoldenTensor> tensors;
+  std::string note;
+};
+
 // A layer's fixtures: throws FixtureError for tensors, shapes, attributes or configs that do not fit it.
 struct GoldenLayer {
   std::string layer;  // as in the fixture
-  std::function<std::vector<GoldenTensor>(const Fixture&)> evaluate;
+  std::function<GoldenEvaluation(const Fixture&)> evaluate;
 };
 const std::vector<GoldenLayer>& golden_layers();
 
 // float32: relative L2 of recorded - oracle within the tolerance, the denominator max(rms(oracle), 2^-10 terms_rms);
-// bfloat16: rms(recorded - oracle) / rms(matched - oracle) in [1/2, 2] on 256 elements and more; both also within
-// `limit`, if there is one. A tensor whose true value is rounding noise is judged by its limit alone.
+// bfloat16, stored or computed in: rms(recorded - oracle) / rms(matched - oracle) in [1/2, 2] on 256 elements and more,
+// on fewer 8 standard deviations at most; both also within `limit`, if there is one. A tensor whose true value is
+// rounding noise is judged by its limit alone.
 TensorResult judge_golden(const GoldenTensor& tensor);
+
+double rms_difference(const std::vector<double>& a, const std::vector<double>& b);
+double rms(const std::vector<double>& a);
 
 // Reads and judges one file. An unreadable file or unknown layer is a FAILED case whose message is the error.
 CaseResult check_fixture(const std::filesystem::path& file);

@@ -1,13 +1,32 @@
 #include "harness/golden/layers.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+
 namespace assay::harness {
 
 const std::vector<GoldenLayer>& golden_layers() {
   static const std::vector<GoldenLayer> layers = {
       {"rms_norm", evaluate_kernel_fixture},
       {"mamba_rmsnorm_gated", evaluate_kernel_fixture},
+      {"mlp", evaluate_mlp_fixture},
+      {"attention", evaluate_attention_fixture},
+      {"router", evaluate_router_fixture},
+      {"moe", evaluate_moe_fixture},
+      {"ssd_scan", evaluate_ssd_scan_fixture},
+      {"ssm_state_update", evaluate_ssm_state_update_fixture},
+      {"mamba2_mixer", evaluate_mamba2_mixer_fixture},
   };
   return layers;
+}
+
+bool is_from_upstream(const Fixture& fixture) { return fixture.provenance.contains("upstream"); }
+
+void require_path(const FixtureReader& in, std::initializer_list<std::string_view> paths) {
+  const std::string& path = in.fixture().path;
+  if (std::find(paths.begin(), paths.end(), path) != paths.end()) return;
+  in.fail("/path", fmt::format("\"{}\"; a fixture of {} has path {}", path, in.fixture().layer, fmt::join(paths, " or ")));
 }
 
 }  // namespace assay::harness

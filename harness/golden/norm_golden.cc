@@ -4,7 +4,7 @@
 
 namespace assay::harness {
 
-std::vector<GoldenTensor> evaluate_kernel_fixture(const Fixture& fixture) {
+GoldenEvaluation evaluate_kernel_fixture(const Fixture& fixture) {
   // Upstream's own contract: products of the stored operands, float32 sums, accurate functions.
   assay_contract contract{};
   contract.struct_size = sizeof contract;
@@ -25,7 +25,7 @@ std::vector<GoldenTensor> evaluate_kernel_fixture(const Fixture& fixture) {
     }
     outputs.insert(outputs.end(), fc.recorded.begin(), fc.recorded.end());
   }
-  return result;
+  return {std::move(result), ""};
 }
 
 }  // namespace assay::harness

@@ -1,0 +1,56 @@
+#include "harness/golden/compare.h"
+
+#include <fmt/format.h>
+
+#include <stdexcept>
+
+#include "harness/core/expectation.h"
+
+namespace assay::harness {
+namespace {
+
+template <class T>
+std::vector<double> values_of(const FixtureReader& in, const Tensors<T>& results, const HostTensor& recorded) {
+  const auto found = results.find(recorded.name);
+  const std::string pointer = "/tensors/" + recorded.name;
+  if (found == results.end()) in.fail(pointer, fmt::format("{} does not compute it; want a tensor that it returns", in.fixture().layer));
+  const reference::Tensor<T>& t = found->second;
+  if (Shape(t.shape().begin(), t.shape().end()) != recorded.shape)
+    in.fail(pointer + "/shape", fmt::format("{}; want {}", to_string(recorded.shape), to_string(t.shape())));
+  return {t.span().begin(), t.span().end()};
+}
+
+// A value that the model's own arithmetic can't tell from 0 is the rounding noise of an exact cancellation, such as the
+// gradient of k_proj.bias, which no softmax feels: the recording's noise is then held against ours, by its bound alone.
+void limit_if_noise(GoldenTensor& g) {
+  const double noise = rms_difference(g.matched, g.oracle);
+  if (!g.exact && rms(g.oracle) < noise) g.limit.assign(g.oracle.size(), kSigmas * noise);
+}
+
+}  // namespace
+
+std::vector<GoldenTensor> compare(const FixtureReader& in, const Tensors<double>& oracle, const Tensors<float>& matched,
+                                  double tolerance) {
+  std::vector<GoldenTensor> result;
+  for (const HostTensor& t : in.fixture().tensors) {
+    if (!is_expected(t.name)) continue;
+    GoldenTensor g{.name = t.name, .dtype = t.dtype, .model = in.model(), .shape = t.shape, .recorded = t.to_double()};
+    g.oracle = values_of(in, oracle, t);
+    g.matched = values_of(in, matched, t);
+    g.tolerance = tolerance;
+    g.exact = !is_floating(t.dtype);
+    limit_if_noise(g);
+    result.push_back(std::move(g));
+  }
+  return result;
+}
+
+GoldenEvaluation with_file_named(const FixtureReader& in, const std::function<GoldenEvaluation()>& body) {
+  try {
+    return body();
+  } catch (const std::invalid_argument& error) {
+    throw FixtureError(in.fixture().file.string() + ": " + error.what());
+  }
+}
+
+}  // namespace assay::harness
