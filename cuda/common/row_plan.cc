@@ -52,9 +52,9 @@ RowPlan plan_row(std::int64_t elements, int vector_width, int max_block_threads,
 int vector_width(std::size_t element_size, std::initializer_list<std::int64_t> elements,
                  std::initializer_list<const void*> pointers) {
   const auto width = static_cast<std::int64_t>(16 / element_size);
-  const bool fits =
-      std::ranges::all_of(elements, [&](std::int64_t n) { return n % width == 0; }) &&
-      std::ranges::all_of(pointers, [](const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; });
+  const bool fits = std::all_of(elements.begin(), elements.end(), [&](std::int64_t n) { return n % width == 0; }) &&
+                    std::all_of(pointers.begin(), pointers.end(),
+                                [](const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; });
   return fits ? static_cast<int>(width) : 1;
 }
 
