@@ -33,7 +33,7 @@ void add_lane(const ThreadLog& log, std::map<Instruction, std::vector<std::uintp
 
 std::uint64_t distinct(std::vector<std::uint64_t>& values) {
   std::ranges::sort(values);
-  return static_cast<std::uint64_t>(std::ranges::unique(values).begin() - values.begin());
+  return static_cast<std::uint64_t>(std::unique(values.begin(), values.end()) - values.begin());
 }
 
 // Addresses of all lanes, each of `bytes` bytes, some of them overlapping.
