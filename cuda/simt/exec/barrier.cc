@@ -16,7 +16,6 @@ void open(Block& block, int id, int threads, Reduction reduction, Site site) {
   barrier.reduction = reduction;
   barrier.value = reduction == Reduction::kAnd ? 1 : 0;
   barrier.site = site;
-  std::fill_n(barrier.waiting.begin(), (block.threads + 63) / 64, 0);
   ++barrier.phase;
 }
 
@@ -49,7 +48,9 @@ void complete_if_full(Worker& worker, Block& block, int id) {
   const std::size_t words = (block.threads + 63) / 64;
   for (std::size_t i = 0; i < words; ++i) {
     const std::size_t word = descending ? words - 1 - i : i;
-    for (std::uint64_t bits = barrier.waiting[word]; bits != 0;) {
+    std::uint64_t bits = barrier.waiting[word];
+    barrier.waiting[word] = 0;
+    while (bits != 0) {
       const int bit = descending ? 63 - std::countl_zero(bits) : std::countr_zero(bits);
       bits &= ~(std::uint64_t{1} << bit);
       worker.wake(*block.fibers[word * 64 + static_cast<std::size_t>(bit)]);
