@@ -105,20 +105,22 @@ class BackwardRun {
   }
 
   // out = sum over the tokens that read position `from` (>= -(K-1)) of w_j dp, not rounded. Their dp are in the ring.
-  void gather(Index b, Index from, T* out) const {
-    std::fill_n(out, w_.channels, T(0));
-    for (Index j = w_.taps - 1; j >= 0; --j) {
+  void gather(Index b, Index from, T* out) {
+    for (Index j = 0; j < w_.taps; ++j) {
       const Index t = from + w_.taps - 1 - j;
-      if (t < 0 || t >= w_.seq_len || (from >= 0 && w_.document(b, t) != w_.document(b, from))) continue;
-      const T* dp = ring(t);
-      const T* weight = w_.weight.data() + j * w_.channels;
-      for_packs<T>(w_.channels, [&](auto lanes) { lanes.store(out, fma(lanes.load(weight), lanes.load(dp), lanes.load(out))); });
+      const bool reads = t >= 0 && t < w_.seq_len && (from < 0 || w_.document(b, t) == w_.document(b, from));
+      sources_[j] = reads ? ring(t) : nullptr;
     }
+    for_packs<T>(w_.channels, [&](auto lanes) {
+      Pack<T> sum = Pack<T>::all(0);
+      for (Index j = w_.taps - 1; j >= 0; --j)
+        if (sources_[j]) sum = fma(lanes.load(w_.weight.data() + j * w_.channels), lanes.load(sources_[j]), sum);
+      lanes.store(out, sum);
+    });
   }
 
  private:
   T* ring(Index t) { return ring_.data() + t % w_.taps * w_.channels; }
-  const T* ring(Index t) const { return ring_.data() + t % w_.taps * w_.channels; }
 
   const Numerics<T>& num_;
   const Window<T>& w_;

@@ -98,18 +98,19 @@ GatedRmsNormBackward<T> gated_rms_norm_backward(const Numerics<T>& num, const Te
         const Index first = group * group_size;
         const T r = rstd(group, row);
         const T c = dot(w + first, dy + first, v + first, group_size) * r / static_cast<T>(group_size);
-        for (Index j = first; j < first + group_size; ++j) {
-          const T vhat = v[j] * r;
-          dx[j] = r * (w[j] * dy[j] - vhat * c);  // d_v
-          d_weight[j] += dy[j] * vhat;
-        }
+        for_packs<T>(group_size, [=, d_v = dx.data() + first, rp = Pack<T>::all(r), cp = Pack<T>::all(c)](auto lanes) {
+          const Pack<T> dy_j = lanes.load(dy + first), vhat = lanes.load(v + first) * rp;
+          lanes.store(d_v, rp * (lanes.load(w + first) * dy_j - vhat * cp));
+          lanes.store(d_weight + first, lanes.load(d_weight + first) + dy_j * vhat);
+        });
       }
       if (gate) {
         const std::span<T> d_gate(out.d_gate.data() + row * width, static_cast<std::size_t>(width));
-        for (Index j = 0; j < width; ++j) {
-          d_gate[j] = dx[j] * x[j] * slope[j];
-          dx[j] = dx[j] * opened[j];
-        }
+        for_packs<T>(width, [&](auto lanes) {
+          const Pack<T> d_v = lanes.load(dx.data());
+          lanes.store(d_gate.data(), d_v * lanes.load(x) * lanes.load(slope.data()));
+          lanes.store(dx.data(), d_v * lanes.load(opened.data()));
+        });
         num.store(d_gate);
       }
       num.store(dx);

@@ -68,11 +68,11 @@ RmsNormBackward<T> rms_norm_backward(const Numerics<T>& num, const Tensor<T>& h,
       const T r = rstd[row];
       const T c = dot(w, dy, x, width) * r / static_cast<T>(width);
       const std::span<T> dx(out.d_hidden_states.data() + row * width, static_cast<std::size_t>(width));
-      for (Index j = 0; j < width; ++j) {
-        const T xhat = x[j] * r;
-        dx[j] = r * (w[j] * dy[j] - xhat * c);
-        d_weight[j] += dy[j] * xhat;
-      }
+      for_packs<T>(width, [=, to = dx.data(), rp = Pack<T>::all(r), cp = Pack<T>::all(c)](auto lanes) {
+        const Pack<T> dy_j = lanes.load(dy), xhat = lanes.load(x) * rp;
+        lanes.store(to, rp * (lanes.load(w) * dy_j - xhat * cp));
+        lanes.store(d_weight, lanes.load(d_weight) + dy_j * xhat);
+      });
       if (d_residual_out) {
         const T* stream = d_residual_out->data() + row * width;
         const std::span<T> d_residual(out.d_residual.data() + row * width, static_cast<std::size_t>(width));

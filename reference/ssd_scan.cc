@@ -56,14 +56,14 @@ void chunk_outputs(const Numerics<T>& num, const SsdScanPlan<T>& plan, const Ssd
   for (Index i = 0; i < length; ++i) {
     T* row = L.data + i * L.stride;
     const T* products = G.data + i * G.stride;
-    for (Index j = 0; j < length; ++j) row[j] = products[j] * row[j] * decays.delta[j];
+    for (Index j = 0; j <= i; ++j) row[j] = products[j] * row[j] * decays.delta[j];
   }
   num.store({L.data, static_cast<std::size_t>(length * length)});
 
   const MatrixView<const T> x = plan.rows(in.x.data(), b, chunk, head, plan.heads, P);
   const MatrixView<T> y = plan.rows(out.y.data(), b, chunk, head, plan.heads, P);
   const T* entering = out.entering_states.data() + ((b * plan.chunks + chunk) * plan.heads + head) * plan.state_count();
-  gemm(L, x, y);
+  lower_times<T>(L, x, y);
   gemm_nt(plan.rows(in.C.data(), b, chunk, head / plan.heads_per_group, plan.groups, plan.state_size),
           MatrixView<const T>(entering, P, plan.state_size), past);
 
@@ -101,8 +101,8 @@ SsdScanForward<T> ssd_scan_forward(const Numerics<T>& num, const SsdScanInputs<T
     const Index b = unit / (plan.chunks * plan.groups), chunk = unit / plan.groups % plan.chunks, group = unit % plan.groups;
     const Index length = plan.length(chunk);
     Tensor<T> products({length, length}), decays({length, length}), past({length, plan.head_dim});
-    gemm_nt(plan.rows(in.C.data(), b, chunk, group, plan.groups, plan.state_size),
-            plan.rows(in.B.data(), b, chunk, group, plan.groups, plan.state_size), view(products, length));
+    lower_product<T>(plan.rows(in.C.data(), b, chunk, group, plan.groups, plan.state_size),
+                     plan.rows(in.B.data(), b, chunk, group, plan.groups, plan.state_size), view(products, length));
     for (Index head = group * plan.heads_per_group; head < (group + 1) * plan.heads_per_group; ++head)
       chunk_outputs(num, plan, in, b, head, chunk, view(products, length), view(decays, length), view(past, length), out);
   });

@@ -77,7 +77,7 @@ struct Backward {
     Tensor<T> G({length, length}), L({length, length}), W({length, length}), d_G({length, length});
     Tensor<T> Z({length, P}), through_state({length, P}), wide({length, N}), d_B({length, N}), d_C({length, N});
     std::vector<T> r(static_cast<std::size_t>(length)), direct(r), to_state(r), from_state(r);
-    gemm_nt(C, B, view(G, length));
+    lower_product<T>(C, B, view(G, length));
 
     for (Index head = group * plan.heads_per_group; head < (group + 1) * plan.heads_per_group; ++head) {
       const ChunkDecays<T> decays(num, plan, b, head, chunk);
@@ -85,14 +85,14 @@ struct Backward {
       const MatrixView<const T> dy = plan.rows(d_y.data(), b, chunk, head, plan.heads, P);
       const MatrixView<const T> Gamma(gamma.data() + state_offset(b, chunk, head), P, N), H(entering(b, chunk, head), P, N);
       decays.between(view(L, length));
-      gemm_nt(dy, x, view(W, length));
+      lower_product<T>(dy, x, view(W, length));
       std::fill(r.begin(), r.end(), T(0));
       for (Index i = 0; i < length; ++i) {
         T* l = &L(i, 0);
         T* w = &W(i, 0);
         T* d_g = &d_G(i, 0);
         const T* g = &G(i, 0);
-        for (Index j = 0; j < length; ++j) {
+        for (Index j = 0; j <= i; ++j) {
           w[j] = w[j] * l[j] * decays.delta[j];  // M
           d_g[j] += w[j];
           l[j] = g[j] * l[j];
@@ -104,7 +104,7 @@ struct Backward {
         }
       }
       num.store(L.span());
-      gemm_tn(MatrixView<const T>(L.data(), length, length), dy, view(Z, length));
+      lower_transposed_times<T>(view(L, length), dy, view(Z, length));
       gemm_nt(B, Gamma, view(through_state, length));
       const MatrixView<T> d_x = plan.rows(out.d_x.data(), b, chunk, head, plan.heads, P);
       for (Index j = 0; j < length; ++j) {
@@ -147,8 +147,8 @@ struct Backward {
     }
 
     num.store(d_G.span());
-    gemm(MatrixView<const T>(d_G.data(), length, length), B, view(d_C, length), Sum::accumulate);
-    gemm_tn(MatrixView<const T>(d_G.data(), length, length), C, view(d_B, length), Sum::accumulate);
+    gemm(view(d_G, length), B, view(d_C, length), Sum::accumulate);
+    gemm_tn(view(d_G, length), C, view(d_B, length), Sum::accumulate);
     store_rows(d_B, plan.rows(out.d_B.data(), b, chunk, group, plan.groups, N));
     store_rows(d_C, plan.rows(out.d_C.data(), b, chunk, group, plan.groups, N));
   }

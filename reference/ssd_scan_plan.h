@@ -57,6 +57,34 @@ struct ChunkDecays {
   std::vector<Index> document_begin_;  // of token i, within the chunk
 };
 
+// Products with a lower triangular M [n, n], whose upper triangle is zero and mostly not visited.
+constexpr Index kTriangleBlock = 64;
+template <class T>
+void lower_times(MatrixView<const T> M, MatrixView<const T> x, MatrixView<T> y) {  // y = M x
+  for (Index begin = 0; begin < M.rows; begin += kTriangleBlock) {
+    const Index end = std::min(M.rows, begin + kTriangleBlock);
+    gemm(MatrixView<const T>(M.data + begin * M.stride, end - begin, end, M.stride), MatrixView<const T>(x.data, end, x.cols, x.stride),
+         MatrixView<T>(y.data + begin * y.stride, end - begin, y.cols, y.stride));
+  }
+}
+template <class T>
+void lower_transposed_times(MatrixView<const T> M, MatrixView<const T> x, MatrixView<T> y) {  // y = M^T x
+  for (Index begin = 0; begin < M.rows; begin += kTriangleBlock) {
+    const Index end = std::min(M.rows, begin + kTriangleBlock), rest = M.rows - begin;
+    gemm_tn(MatrixView<const T>(M.data + begin * M.stride + begin, rest, end - begin, M.stride),
+            MatrixView<const T>(x.data + begin * x.stride, rest, x.cols, x.stride),
+            MatrixView<T>(y.data + begin * y.stride, end - begin, y.cols, y.stride));
+  }
+}
+template <class T>
+void lower_product(MatrixView<const T> a, MatrixView<const T> b, MatrixView<T> M) {  // M = a b^T on and below the diagonal
+  for (Index begin = 0; begin < M.rows; begin += kTriangleBlock) {
+    const Index end = std::min(M.rows, begin + kTriangleBlock);
+    gemm_nt(MatrixView<const T>(a.data + begin * a.stride, end - begin, a.cols, a.stride), MatrixView<const T>(b.data, end, b.cols, b.stride),
+            MatrixView<T>(M.data + begin * M.stride, end - begin, end, M.stride));
+  }
+}
+
 // dv from dDelta at one token: 0 where the clamp holds (at equality the gradient passes), then softplus'.
 template <class T>
 T through_step(const Numerics<T>& num, const SsdScanPlan<T>& plan, const SsdScanInputs<T>& in, Index b, Index head, Index t,

@@ -1,0 +1,130 @@
+#include "reference/term_sums.h"
+
+#include <cmath>
+
+#include "reference/linear.h"
+#include "reference/ssd_scan_plan.h"
+
+namespace assay::reference {
+namespace {
+
+template <class T>
+Tensor<T> absolute(const Tensor<T>& t) {
+  Tensor<T> out = t;
+  for (T& v : out.span()) v = std::fabs(v);
+  return out;
+}
+template <class T>
+Tensor<T> squared(const Tensor<T>& t) {
+  Tensor<T> out = t;
+  for (T& v : out.span()) v *= v;
+  return out;
+}
+// f applied to an input that may be absent; null stays null.
+template <class T>
+struct Mapped {
+  Tensor<T> value;
+  const Tensor<T>* pointer;
+  template <class F>
+  Mapped(const Tensor<T>* t, const F& f) : value(t ? f(*t) : Tensor<T>{}), pointer(t ? &value : nullptr) {}
+  Mapped(const Mapped&) = delete;
+};
+
+template <class T>
+Tensor<T> as_rows(const Tensor<T>& t) {
+  return t.reshaped({t.size() / std::max<Index>(1, t.dim(-1)), t.dim(-1)});
+}
+
+}  // namespace
+
+template <class T>
+TermSums<T> linear_term_sums(const Tensor<T>& x, const Tensor<T>& weight, MaybeTensor<T> bias) {
+  const auto on = [&](auto f) {
+    const Mapped<T> b(bias, f);
+    return linear_forward<T>({}, f(x), f(weight), b.pointer);
+  };
+  return {on(absolute<T>), on(squared<T>)};
+}
+
+template <class T>
+TermSums<T> linear_input_gradient_term_sums(const Tensor<T>& weight, const Tensor<T>& d_y) {
+  Shape shape = d_y.shape();
+  shape.back() = weight.dim(1);
+  const Tensor<T> x(shape);
+  const auto on = [&](auto f) { return linear_backward<T>({}, x, f(weight), f(d_y)).x; };
+  return {on(absolute<T>), on(squared<T>)};
+}
+
+template <class T>
+TermSums<T> linear_weight_gradient_term_sums(const Tensor<T>& x, const Tensor<T>& d_y) {
+  const auto on = [&](auto f) {
+    const Tensor<T> a = as_rows(f(d_y)), b = as_rows(f(x));
+    require(a.dim(0) == b.dim(0), "linear_weight_gradient_term_sums: x has ", b.dim(0), " tokens, d_y ", a.dim(0));
+    Tensor<T> out({a.dim(1), b.dim(1)});
+    gemm_tn(view(a, a.dim(0)), view(b, b.dim(0)), view(out, a.dim(1)));
+    return out;
+  };
+  return {on(absolute<T>), on(squared<T>)};
+}
+
+template <class T>
+TermSums<T> causal_conv1d_term_sums(const CausalConv1dInputs<T>& in) {
+  const auto on = [&](auto f) {
+    const Tensor<T> x = f(in.x), weight = f(in.weight);
+    const Mapped<T> bias(in.bias, f), state(in.initial_state, f);
+    return causal_conv1d_forward<T>({}, {.x = x, .weight = weight, .bias = bias.pointer, .initial_state = state.pointer,
+                                         .seq_idx = in.seq_idx, .silu = false}).y;
+  };
+  return {on(absolute<T>), on(squared<T>)};
+}
+
+template <class T>
+SsdScanTermSums<T> ssd_scan_term_sums(const SsdScanInputs<T>& in) {
+  const Numerics<T> num;
+  const SsdScanPlan<T> plan("ssd_scan_term_sums", num, in);
+  // The scan takes Delta as it is and multiplies each token's input by it once: |x| takes its sign, x^2 another factor of it.
+  Tensor<T> delta(in.dt.shape()), x_absolute(in.x.shape()), x_squared(in.x.shape());
+  for (Index b = 0; b < plan.batch; ++b)
+    for (Index t = 0; t < plan.seq_len; ++t)
+      for (Index h = 0; h < plan.heads; ++h) {
+        const T d = delta(b, t, h) = plan.delta(b, h, t);
+        for (Index p = 0; p < plan.head_dim; ++p) {
+          const T x = in.x(b, t, h, p);
+          x_absolute(b, t, h, p) = std::fabs(x) * (d < 0 ? -1 : 1);
+          x_squared(b, t, h, p) = x * x * d;
+        }
+      }
+  Tensor<T> twice_A = in.A;
+  for (T& a : twice_A.span()) a *= 2;
+  const auto on = [&](auto f, const Tensor<T>& x, const Tensor<T>& A) {
+    const Tensor<T> B = f(in.B), C = f(in.C);
+    const Mapped<T> state(in.initial_state, f);
+    SsdScanForward<T> out = ssd_scan_forward<T>(num, {.x = x, .dt = delta, .A = A, .B = B, .C = C, .initial_state = state.pointer,
+                                                      .seq_idx = in.seq_idx, .chunk_size = in.chunk_size, .dt_softplus = false,
+                                                      .dt_min = -std::numeric_limits<T>::infinity()});
+    if (in.D) {
+      Tensor<T> skip = in.x;  // D x
+      const bool by_channel = in.D->rank() == 2;
+      for (Index i = 0; i < skip.size(); ++i)
+        skip[i] *= (*in.D)[by_channel ? i % (plan.heads * plan.head_dim) : i / plan.head_dim % plan.heads];
+      skip = f(skip);
+      for (Index i = 0; i < skip.size(); ++i) out.y[i] += skip[i];
+    }
+    return out;
+  };
+  SsdScanForward<T> sums = on(absolute<T>, x_absolute, in.A), squares = on(squared<T>, x_squared, twice_A);
+  return {.y = {std::move(sums.y), std::move(squares.y)},
+          .final_state = {std::move(sums.final_state), std::move(squares.final_state)}};
+}
+
+#define ASSAY_INSTANTIATE(T)                                                                                   \
+  template TermSums<T> linear_term_sums(const Tensor<T>&, const Tensor<T>&, MaybeTensor<T>);                   \
+  template TermSums<T> linear_input_gradient_term_sums(const Tensor<T>&, const Tensor<T>&);                    \
+  template TermSums<T> linear_weight_gradient_term_sums(const Tensor<T>&, const Tensor<T>&);                   \
+  template TermSums<T> causal_conv1d_term_sums(const CausalConv1dInputs<T>&);                                  \
+  template SsdScanTermSums<T> ssd_scan_term_sums(const SsdScanInputs<T>&);
+ASSAY_INSTANTIATE(float)
+ASSAY_INSTANTIATE(double)
+#undef ASSAY_INSTANTIATE
+
+}  // namespace assay::reference
