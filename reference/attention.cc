@@ -23,8 +23,8 @@ struct Sizes {
 template <class T>
 Sizes<T> sizes_of(const char* function, const Tensor<T>& q, const Tensor<T>& k, const Tensor<T>& v, HeadLayout layout) {
   const auto fail = [&](const std::string& wanted) {
-    throw std::invalid_argument(std::string(function) + ": q " + to_string(q.shape()) + ", k " + to_string(k.shape()) + ", v " +
-                                to_string(v.shape()) + "; want " + wanted);
+    throw std::invalid_argument(std::string(function) + ": q " + to_string(q.shape()) + ", k " + to_string(k.shape()) +
+                                ", v " + to_string(v.shape()) + "; want " + wanted);
   };
   if (q.rank() != 4 || k.rank() != 4 || k.shape() != v.shape()) fail("four axes each, k and v alike");
   const bool heads_first = layout == HeadLayout::heads_first;
@@ -39,7 +39,8 @@ template <class T, class TensorOfT>
 MatrixView<T> head_view(TensorOfT& t, HeadLayout layout, Index b, Index head, Index begin, Index end) {
   const Index width = t.dim(3);
   return layout == HeadLayout::tokens_first
-             ? MatrixView<T>{t.data() + ((b * t.dim(1) + begin) * t.dim(2) + head) * width, end - begin, width, t.dim(2) * width}
+             ? MatrixView<T>{t.data() + ((b * t.dim(1) + begin) * t.dim(2) + head) * width, end - begin, width,
+                             t.dim(2) * width}
              : MatrixView<T>{t.data() + ((b * t.dim(1) + head) * t.dim(2) + begin) * width, end - begin, width, width};
 }
 template <class T>
@@ -159,15 +160,16 @@ AttentionOutput<T> attention_forward(const Numerics<T>& num, const Tensor<T>& q,
 }
 
 template <class T>
-AttentionGradients<T> attention_backward(const Numerics<T>& num, const Tensor<T>& q, const Tensor<T>& k, const Tensor<T>& v,
-                                         const AttentionMask<T>& mask, const AttentionOutput<T>& out, const Tensor<T>& d_o) {
+AttentionGradients<T> attention_backward(const Numerics<T>& num, const Tensor<T>& q, const Tensor<T>& k,
+                                         const Tensor<T>& v, const AttentionMask<T>& mask,
+                                         const AttentionOutput<T>& out, const Tensor<T>& d_o) {
   constexpr HeadLayout kLayout = HeadLayout::tokens_first;
   constexpr T kUnseen = -std::numeric_limits<T>::infinity();
   const Sizes<T> n = sizes_of("attention_backward", q, k, v, kLayout);
   mask.check(n.batch, n.heads, n.queries, n.keys);
   if (d_o.shape() != q.shape() || out.o.shape() != q.shape())
-    throw std::invalid_argument("attention_backward: d_o " + to_string(d_o.shape()) + ", o " + to_string(out.o.shape()) +
-                                "; want " + to_string(q.shape()));
+    throw std::invalid_argument("attention_backward: d_o " + to_string(d_o.shape()) + ", o " +
+                                to_string(out.o.shape()) + "; want " + to_string(q.shape()));
   // Gradients of k and v for every query head by itself, so that heads are independent; summed over a group afterwards.
   const Shape per_head = {n.batch, n.keys, n.heads, n.head_dim};
   Tensor<T> d_q(q.shape()), d_k(per_head), d_v(per_head);
@@ -178,12 +180,15 @@ AttentionGradients<T> attention_backward(const Numerics<T>& num, const Tensor<T>
         const Block<T> block = block_of(n, mask, b, head, first_query);
         if (block.cols() == 0) continue;
         const auto queries = [&](const Tensor<T>& t) { return read_head(t, kLayout, b, head, block.begin, block.end); };
-        const auto keys = [&](const Tensor<T>& t) { return read_head(t, kLayout, b, kv_head, block.keys.begin, block.keys.end); };
+        const auto keys = [&](const Tensor<T>& t) {
+          return read_head(t, kLayout, b, kv_head, block.keys.begin, block.keys.end);
+        };
         const MatrixView<const T> o_rows = queries(out.o), d_o_rows = queries(d_o);
 
         Matrix<T> p = masked_scores(n, block, mask, q, k, kLayout);
         Matrix<T> d_s(block.rows(), block.cols());
-        const MatrixView<T> p_view(p.data(), block.rows(), block.cols()), d_s_view(d_s.data(), block.rows(), block.cols());
+        const MatrixView<T> p_view(p.data(), block.rows(), block.cols()),
+            d_s_view(d_s.data(), block.rows(), block.cols());
         gemm_nt<T>(d_o_rows, keys(v), d_s_view);  // P_bar = o_bar v^T
         for (Index i = 0; i < block.rows(); ++i) {
           const std::span<T> row(p.data() + i * block.cols(), block.cols());
@@ -213,8 +218,8 @@ AttentionGradients<T> attention_backward(const Numerics<T>& num, const Tensor<T>
 }
 
 template <class T>
-AttentionTerms<T> attention_terms(const Tensor<T>& q, const Tensor<T>& k, const Tensor<T>& v, const AttentionMask<T>& mask,
-                                  HeadLayout keys) {
+AttentionTerms<T> attention_terms(const Tensor<T>& q, const Tensor<T>& k, const Tensor<T>& v,
+                                  const AttentionMask<T>& mask, HeadLayout keys) {
   const Numerics<T> num;
   Tensor<T> magnitudes = v, squares = v, doubled_q = q;
   for (T& value : magnitudes.span()) value = std::abs(value);
@@ -253,21 +258,22 @@ AttentionOutput<T> merge_attention(const Numerics<T>& num, const std::vector<Att
         const T lse = merged.log_sum_exp(b, h, i) = largest + num.log(total);
         for (Index d = 0; d < shape[3]; ++d) {
           T o = 0;
-          for (const AttentionOutput<T>& part : parts) o += num.exp(part.log_sum_exp(b, h, i) - lse) * part.o(b, i, h, d);
+          for (const AttentionOutput<T>& part : parts)
+            o += num.exp(part.log_sum_exp(b, h, i) - lse) * part.o(b, i, h, d);
           merged.o(b, i, h, d) = num.store(o);
         }
       }
   return merged;
 }
 
-#define ASSAY_INSTANTIATE(T)                                                                                             \
-  template AttentionOutput<T> attention_forward(const Numerics<T>&, const Tensor<T>&, const Tensor<T>&, const Tensor<T>&, \
-                                                const AttentionMask<T>&, HeadLayout);                                    \
-  template AttentionGradients<T> attention_backward(const Numerics<T>&, const Tensor<T>&, const Tensor<T>&,              \
-                                                    const Tensor<T>&, const AttentionMask<T>&, const AttentionOutput<T>&, \
-                                                    const Tensor<T>&);                                                   \
-  template AttentionTerms<T> attention_terms(const Tensor<T>&, const Tensor<T>&, const Tensor<T>&, const AttentionMask<T>&, \
-                                             HeadLayout);                                                                \
+#define ASSAY_INSTANTIATE(T)                                                                                \
+  template AttentionOutput<T> attention_forward(const Numerics<T>&, const Tensor<T>&, const Tensor<T>&,     \
+                                                const Tensor<T>&, const AttentionMask<T>&, HeadLayout);     \
+  template AttentionGradients<T> attention_backward(const Numerics<T>&, const Tensor<T>&, const Tensor<T>&, \
+                                                    const Tensor<T>&, const AttentionMask<T>&,              \
+                                                    const AttentionOutput<T>&, const Tensor<T>&);           \
+  template AttentionTerms<T> attention_terms(const Tensor<T>&, const Tensor<T>&, const Tensor<T>&,          \
+                                             const AttentionMask<T>&, HeadLayout);                          \
   template AttentionOutput<T> merge_attention(const Numerics<T>&, const std::vector<AttentionOutput<T>>&);
 ASSAY_INSTANTIATE(float)
 ASSAY_INSTANTIATE(double)

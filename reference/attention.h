@@ -1,4 +1,5 @@
-// Attention with grouped query heads and no positional encoding (spec 2.8): the product alone, on queries, keys, values.
+// Attention with grouped query heads and no positional encoding: the product alone, on queries, keys,
+// values.
 //
 //   S_ij = tau q_i.k_j + mask      P_ij = exp(S_ij - max_j S_ij)      o_i = sum_j P_ij v_j / sum_j P_ij
 //
@@ -50,10 +51,10 @@ struct AttentionTerms {
   Tensor<T> absolute, squares;  // [B, queries, Hq, head_dim]
 };
 template <class T>
-AttentionTerms<T> attention_terms(const Tensor<T>& q, const Tensor<T>& k, const Tensor<T>& v, const AttentionMask<T>& mask,
-                                  HeadLayout keys = HeadLayout::tokens_first);
+AttentionTerms<T> attention_terms(const Tensor<T>& q, const Tensor<T>& k, const Tensor<T>& v,
+                                  const AttentionMask<T>& mask, HeadLayout keys = HeadLayout::tokens_first);
 
-// One attention from attentions of the same queries to disjoint sets of keys (context parallelism, spec 5.2):
+// One attention from attentions of the same queries to disjoint sets of keys (context parallelism):
 // lse = ln sum e^lse_b,  o = sum e^(lse_b - lse) o_b.
 template <class T>
 AttentionOutput<T> merge_attention(const Numerics<T>& num, const std::vector<AttentionOutput<T>>& parts);

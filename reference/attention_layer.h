@@ -1,9 +1,9 @@
-// The attention layer: four projections around attention.h (spec 2.8).
+// The attention layer: four projections around attention.h.
 //
 //   q, k, v = u Wq^T + bq, u Wk^T + bk, u Wv^T + bv      out = concat_heads(attention(q, k, v)) Wo^T + bo
 //
-// Parameters: {q,k,v,o}_proj.weight, {q,k,v,o}_proj.bias (optional). Hidden states are [B, S, D], or [T, D] for a packed
-// stream.
+// Parameters: {q,k,v,o}_proj.weight, {q,k,v,o}_proj.bias (optional). Hidden states are [B, S, D], or [T, D] for a
+// packed stream.
 #pragma once
 
 #include "reference/attention.h"
@@ -33,7 +33,8 @@ Tensor<T> attention_layer_forward(const Numerics<T>& num, const AttentionDims& d
 template <class T>
 Tensor<T> attention_layer_backward(const Numerics<T>& num, const AttentionDims& dims, const ParameterScope<T>& p,
                                    const Tensor<T>& hidden_states, const AttentionMask<T>& mask,
-                                   const AttentionLayerSaved<T>& saved, const Tensor<T>& d_out, const GradientScope<T>& d_p);
+                                   const AttentionLayerSaved<T>& saved, const Tensor<T>& d_out,
+                                   const GradientScope<T>& d_p);
 
 // Keys and values of all tokens so far. Empty before the first.
 template <class T>
@@ -42,10 +43,10 @@ struct KeyValueCache {
   Index length() const { return keys.rank() == 0 ? 0 : keys.dim(2); }
 };
 
-// What several new queries see of a cache that already holds tokens, when no mask is given (spec 9.10).
+// What several new queries see of a cache that already holds tokens, when no mask is given.
 enum class ContinuedPrefill {
-  causal,          // key j <= query i + tokens before: the language model
-  sees_all_keys,   // upstream: also later tokens of the same chunk
+  causal,         // key j <= query i + tokens before: the language model
+  sees_all_keys,  // upstream: also later tokens of the same chunk
 };
 
 // Prefill, decode and everything between: appends the keys and values of hidden_states [B, a, D] to the cache and

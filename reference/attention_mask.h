@@ -1,6 +1,6 @@
 // AttentionMask: which keys a query sees, and what is added to its scores.
 //
-// On the training path (spec 2.8)      no mask, or a 2-D one of ones     causal()
+// On the training path                 no mask, or a 2-D one of ones     causal()
 //                                      a 2-D padding mask [B, keys]      causal_with_padding(mask)
 //                                      a mask of more than two axes      allowed(mask) or additive(mask): the mask
 //                                                                        alone decides, no causality is added
@@ -41,7 +41,8 @@ class AttentionMask {
   }
   // Causal, and only keys with mask[b, j] != 0. Padded queries are computed like any other.
   static AttentionMask causal_with_padding(Tensor<std::uint8_t> mask, Index offset = 0) {
-    if (mask.rank() != 2) throw std::invalid_argument("AttentionMask: padding mask " + to_string(mask.shape()) + "; want [B, keys]");
+    if (mask.rank() != 2)
+      throw std::invalid_argument("AttentionMask: padding mask " + to_string(mask.shape()) + "; want [B, keys]");
     AttentionMask result = causal(offset);
     result.padding_ = std::move(mask);
     return result;
@@ -63,7 +64,8 @@ class AttentionMask {
   static AttentionMask packed(const std::vector<Index>& cu, const std::vector<Index>& padded, Index total) {
     const std::vector<Index>& slots = padded.empty() ? cu : padded;
     if (cu.empty() || cu.size() != slots.size() || cu.front() != 0 || slots.front() != 0 || slots.back() > total)
-      throw std::invalid_argument("AttentionMask: cu_seqlens do not describe documents of a stream of " + std::to_string(total));
+      throw std::invalid_argument("AttentionMask: cu_seqlens do not describe documents of a stream of " +
+                                  std::to_string(total));
     AttentionMask mask;
     mask.order_ = Order::documents;
     mask.documents_.assign(total, {});
@@ -83,8 +85,10 @@ class AttentionMask {
     check_broadcast(allowed_.shape(), scores);
     check_broadcast(additive_.shape(), scores);
     if (!padding_.shape().empty() && padding_.shape() != Shape{batch, keys})
-      throw std::invalid_argument("AttentionMask: padding mask " + to_string(padding_.shape()) + "; want " + to_string({batch, keys}));
-    if (order_ == Order::documents && (batch != 1 || static_cast<Index>(documents_.size()) != queries || queries != keys))
+      throw std::invalid_argument("AttentionMask: padding mask " + to_string(padding_.shape()) + "; want " +
+                                  to_string({batch, keys}));
+    if (order_ == Order::documents &&
+        (batch != 1 || static_cast<Index>(documents_.size()) != queries || queries != keys))
       throw std::invalid_argument("AttentionMask: packed documents need one row of queries and keys " +
                                   std::to_string(documents_.size()) + " long");
   }
@@ -92,9 +96,12 @@ class AttentionMask {
   // No key outside this range is seen by the query.
   KeyRange range(Index query, Index keys) const {
     switch (order_) {
-      case Order::everything: return {0, keys};
-      case Order::documents: return documents_[query];
-      case Order::causal: break;
+      case Order::everything:
+        return {0, keys};
+      case Order::documents:
+        return documents_[query];
+      case Order::causal:
+        break;
     }
     return {0, std::clamp<Index>(query + offset_ + 1, 0, keys)};
   }
@@ -109,7 +116,8 @@ class AttentionMask {
     if (!padding_.empty())
       for (Index j = range.begin; j < range.end; ++j)
         if (!padding_(b, j)) scores[j - range.begin] = kUnseen;
-    if (!allowed_.empty()) for_each_key(allowed_, [](T& score, std::uint8_t is_seen) { score = is_seen ? score : kUnseen; });
+    if (!allowed_.empty())
+      for_each_key(allowed_, [](T& score, std::uint8_t is_seen) { score = is_seen ? score : kUnseen; });
     if (!additive_.empty()) for_each_key(additive_, [](T& score, T bias) { score += bias; });
   }
   // The same keys seen, twice the bias: the mask of doubled scores.
@@ -126,7 +134,8 @@ class AttentionMask {
   template <class U>
   static Tensor<U> four_axes(Tensor<U> mask) {
     if (mask.rank() < 3 || mask.rank() > 4)
-      throw std::invalid_argument("AttentionMask: mask " + to_string(mask.shape()) + "; want [B, heads, queries, keys] or [heads, queries, keys]");
+      throw std::invalid_argument("AttentionMask: mask " + to_string(mask.shape()) +
+                                  "; want [B, heads, queries, keys] or [heads, queries, keys]");
     Shape shape = mask.shape();
     if (shape.size() == 3) shape.insert(shape.begin(), 1);
     return std::move(mask).reshaped(shape);
@@ -134,7 +143,8 @@ class AttentionMask {
   static void check_broadcast(const Shape& mask, const Shape& scores) {
     for (std::size_t axis = 0; axis < mask.size(); ++axis)
       if (mask[axis] != 1 && mask[axis] != scores[axis])
-        throw std::invalid_argument("AttentionMask: mask " + to_string(mask) + " does not broadcast to " + to_string(scores));
+        throw std::invalid_argument("AttentionMask: mask " + to_string(mask) + " does not broadcast to " +
+                                    to_string(scores));
   }
   // The mask's row for one query and head, and the step from key to key: 0 where all keys share one entry.
   template <class U>
@@ -145,10 +155,10 @@ class AttentionMask {
 
   Order order_ = Order::causal;
   Index offset_ = 0;
-  std::vector<KeyRange> documents_;   // of each query
-  Tensor<std::uint8_t> padding_;      // [B, keys]
-  Tensor<std::uint8_t> allowed_;      // [B or 1, heads or 1, queries or 1, keys or 1]
-  Tensor<T> additive_;                // likewise
+  std::vector<KeyRange> documents_;  // of each query
+  Tensor<std::uint8_t> padding_;     // [B, keys]
+  Tensor<std::uint8_t> allowed_;     // [B or 1, heads or 1, queries or 1, keys or 1]
+  Tensor<T> additive_;               // likewise
 };
 
 }  // namespace assay::reference

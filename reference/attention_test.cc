@@ -26,13 +26,16 @@ constexpr double kExact = 1e-12;  // equal but for the order of a few hundred do
 struct QueryKeyValue {
   Tensor<double> q, k, v;
 };
-QueryKeyValue random_qkv(Random& random, Index batch, Index queries, Index keys, Index heads, Index kv_heads, Index head_dim) {
-  return {random.tensor<double>({batch, queries, heads, head_dim}, -2, 2), random.tensor<double>({batch, keys, kv_heads, head_dim}, -2, 2),
+QueryKeyValue random_qkv(Random& random, Index batch, Index queries, Index keys, Index heads, Index kv_heads,
+                         Index head_dim) {
+  return {random.tensor<double>({batch, queries, heads, head_dim}, -2, 2),
+          random.tensor<double>({batch, keys, kv_heads, head_dim}, -2, 2),
           random.tensor<double>({batch, keys, kv_heads, head_dim})};
 }
 
 // The definition, written without a thought for speed. seen(b, h, i, j) and bias(b, h, i, j).
-Tensor<double> attention_by_definition(const QueryKeyValue& in, const std::function<bool(Index, Index, Index, Index)>& seen,
+Tensor<double> attention_by_definition(const QueryKeyValue& in,
+                                       const std::function<bool(Index, Index, Index, Index)>& seen,
                                        const std::function<double(Index, Index, Index, Index)>& bias = {}) {
   const Index batch = in.q.dim(0), queries = in.q.dim(1), heads = in.q.dim(2), width = in.q.dim(3), keys = in.k.dim(1);
   Tensor<double> o(in.q.shape());
@@ -72,27 +75,33 @@ TEST(Attention, AgreesWithTheDefinitionForEveryMask) {
     const Index batch = random.integer(1, 3), kv_heads = random.integer(1, 2), heads = kv_heads * random.integer(1, 3);
     const Index length = random.integer(1, 150), width = random.integer(1, 9);
     const QueryKeyValue in = random_qkv(random, batch, length, length, heads, kv_heads, width);
-    const auto forward = [&](const Mask& mask) { return attention_forward(Numerics<double>{}, in.q, in.k, in.v, mask).o; };
+    const auto forward = [&](const Mask& mask) {
+      return attention_forward(Numerics<double>{}, in.q, in.k, in.v, mask).o;
+    };
     const auto causal = [](Index, Index, Index i, Index j) { return j <= i; };
     EXPECT_LE(max_difference(forward(Mask::causal()), attention_by_definition(in, causal)), kExact);
-    EXPECT_LE(max_difference(forward(Mask::everything()), attention_by_definition(in, [](auto...) { return true; })), kExact);
+    EXPECT_LE(max_difference(forward(Mask::everything()), attention_by_definition(in, [](auto...) { return true; })),
+              kExact);
 
     Tensor<std::uint8_t> padding({batch, length});
     for (auto& bit : padding.span()) bit = random.integer(0, 2) > 0;
     EXPECT_LE(max_difference(forward(Mask::causal_with_padding(padding)),
-                             attention_by_definition(in, [&](Index b, Index, Index i, Index j) { return j <= i && padding(b, j); })),
+                             attention_by_definition(
+                                 in, [&](Index b, Index, Index i, Index j) { return j <= i && padding(b, j); })),
               kExact);
 
     // Neither causal nor the same for every head; some queries see nothing.
     Tensor<std::uint8_t> allowed({batch, heads, length, length});
     for (auto& bit : allowed.span()) bit = random.integer(0, 3) == 0;
     EXPECT_LE(max_difference(forward(Mask::allowed(allowed)),
-                             attention_by_definition(in, [&](Index b, Index h, Index i, Index j) { return allowed(b, h, i, j) != 0; })),
+                             attention_by_definition(
+                                 in, [&](Index b, Index h, Index i, Index j) { return allowed(b, h, i, j) != 0; })),
               kExact);
     const Tensor<double> additive = random.tensor<double>({1, heads, 1, length}, -3, 3);
     EXPECT_LE(max_difference(forward(Mask::additive(additive)),
-                             attention_by_definition(in, [](auto...) { return true; },
-                                                     [&](Index, Index h, Index, Index j) { return additive(0, h, 0, j); })),
+                             attention_by_definition(
+                                 in, [](auto...) { return true; },
+                                 [&](Index, Index h, Index, Index j) { return additive(0, h, 0, j); })),
               kExact);
   }
 }
@@ -108,8 +117,9 @@ TEST(Attention, AQueryWithoutKeysGivesZeroAndNoGradient) {
     Mask mask;
     std::function<bool(Index, Index)> is_blind;
   };
-  for (const Case& c : {Case{Mask::additive(additive), [](Index, Index i) { return i == 3; }},
-                        Case{Mask::causal_with_padding(all_but_padded), [](Index b, Index i) { return b == 1 || i < 3; }}}) {
+  for (const Case& c :
+       {Case{Mask::additive(additive), [](Index, Index i) { return i == 3; }},
+        Case{Mask::causal_with_padding(all_but_padded), [](Index b, Index i) { return b == 1 || i < 3; }}}) {
     const AttentionOutput<double> out = attention_forward(Numerics<double>{}, in.q, in.k, in.v, c.mask);
     const Tensor<double> d_o = random.tensor<double>(in.q.shape());
     Tensor<double> d_o_seeing = d_o;
@@ -139,13 +149,15 @@ TEST(Attention, PackedDocumentsAreSeparateDocuments) {
   const AttentionOutput<double> out = attention_forward(Numerics<double>{}, in.q, in.k, in.v, mask);
   const auto slice = [](const Tensor<double>& t, Index begin, Index end) {
     const Index row = t.dim(2) * t.dim(3);
-    return Tensor<double>({1, end - begin, t.dim(2), t.dim(3)}, std::vector<double>(t.data() + begin * row, t.data() + end * row));
+    return Tensor<double>({1, end - begin, t.dim(2), t.dim(3)},
+                          std::vector<double>(t.data() + begin * row, t.data() + end * row));
   };
   std::vector<bool> is_real(90, false);
   for (std::size_t m = 0; m + 1 < cu.size(); ++m) {
     const Index begin = padded[m], end = begin + cu[m + 1] - cu[m];
     std::fill(is_real.begin() + begin, is_real.begin() + end, true);
-    const auto alone = attention_forward(Numerics<double>{}, slice(in.q, begin, end), slice(in.k, begin, end), slice(in.v, begin, end), Mask::causal());
+    const auto alone = attention_forward(Numerics<double>{}, slice(in.q, begin, end), slice(in.k, begin, end),
+                                         slice(in.v, begin, end), Mask::causal());
     EXPECT_LE(max_difference(slice(out.o, begin, end), alone.o), kExact);
   }
   for (Index i = 0; i < 90; ++i)
@@ -195,7 +207,8 @@ TEST(Attention, Invariants) {
       for (Index h = 0; h < kv_heads; ++h)
         for (Index c = 0; c < width; ++c) {
           double k_sum = 0, v_sum = 0;
-          for (Index r = 0; r < 3; ++r) k_sum += d_repeated.k(b, j, 3 * h + r, c), v_sum += d_repeated.v(b, j, 3 * h + r, c);
+          for (Index r = 0; r < 3; ++r)
+            k_sum += d_repeated.k(b, j, 3 * h + r, c), v_sum += d_repeated.v(b, j, 3 * h + r, c);
           EXPECT_NEAR(d.k(b, j, h, c), k_sum, kExact);
           EXPECT_NEAR(d.v(b, j, h, c), v_sum, kExact);
         }
@@ -211,7 +224,8 @@ TEST(Attention, Invariants) {
   const auto row_difference = [&](Index b, Index i) {
     double largest = 0;
     for (Index c = 0; c < heads * width; ++c)
-      largest = std::max(largest, std::abs(o[(b * length + i) * heads * width + c] - o_swapped[(b * length + i) * heads * width + c]));
+      largest = std::max(
+          largest, std::abs(o[(b * length + i) * heads * width + c] - o_swapped[(b * length + i) * heads * width + c]));
     return largest;
   };
   for (Index i = 0; i < length; ++i) {
@@ -260,7 +274,8 @@ TEST(Attention, TermsAreSumsOverKeys) {
   }
   EXPECT_LE(max_difference(terms.absolute, absolute), kExact);
   EXPECT_LE(max_difference(terms.squares, squares), kExact);
-  const AttentionTerms<double> blind = attention_terms(in.q, in.k, in.v, Mask::allowed(Tensor<std::uint8_t>({1, 1, 9, 9})));
+  const AttentionTerms<double> blind =
+      attention_terms(in.q, in.k, in.v, Mask::allowed(Tensor<std::uint8_t>({1, 1, 9, 9})));
   EXPECT_EQ(testing::rms(blind.squares), 0);
 }
 
@@ -299,10 +314,12 @@ TEST(Attention, RefusesShapesThatDoNotFit) {
   const QueryKeyValue in = random_qkv(random, 2, 4, 4, 3, 2, 4);  // 3 query heads on 2
   EXPECT_THROW(attention_forward(Numerics<double>{}, in.q, in.k, in.v, Mask::causal()), std::invalid_argument);
   const QueryKeyValue good = random_qkv(random, 2, 4, 4, 2, 2, 4);
-  EXPECT_THROW(attention_forward(Numerics<double>{}, good.q, good.k, good.v, Mask::causal_with_padding(Tensor<std::uint8_t>({2, 5}))),
+  EXPECT_THROW(attention_forward(Numerics<double>{}, good.q, good.k, good.v,
+                                 Mask::causal_with_padding(Tensor<std::uint8_t>({2, 5}))),
                std::invalid_argument);
-  EXPECT_THROW(attention_forward(Numerics<double>{}, good.q, good.k, good.v, Mask::additive(Tensor<double>({3, 1, 4, 4}))),
-               std::invalid_argument);
+  EXPECT_THROW(
+      attention_forward(Numerics<double>{}, good.q, good.k, good.v, Mask::additive(Tensor<double>({3, 1, 4, 4}))),
+      std::invalid_argument);
 }
 
 // ---- the layer
@@ -342,7 +359,9 @@ TEST(AttentionLayer, GradientsAreFiniteDifferences) {
     attention_layer_forward<double>(num, layer.dims, layer.p, u, mask, &saved);
     Parameters<double> d_p;
     const Tensor<double> d_u = attention_layer_backward<double>(num, layer.dims, layer.p, u, mask, saved, d_out, d_p);
-    const auto loss = [&] { return inner_product(attention_layer_forward<double>(num, layer.dims, layer.p, u, mask), d_out); };
+    const auto loss = [&] {
+      return inner_product(attention_layer_forward<double>(num, layer.dims, layer.p, u, mask), d_out);
+    };
     check_gradients(layer.p, d_p, loss);
     check_gradient("hidden_states", u, d_u, loss);
   }
@@ -359,7 +378,9 @@ TEST(AttentionLayer, PackedGradientsAreFiniteDifferencesAtDocumentBoundaries) {
   attention_layer_forward<double>(num, layer.dims, layer.p, u, mask, &saved);
   Parameters<double> d_p;
   const Tensor<double> d_u = attention_layer_backward<double>(num, layer.dims, layer.p, u, mask, saved, d_out, d_p);
-  const auto loss = [&] { return inner_product(attention_layer_forward<double>(num, layer.dims, layer.p, u, mask), d_out); };
+  const auto loss = [&] {
+    return inner_product(attention_layer_forward<double>(num, layer.dims, layer.p, u, mask), d_out);
+  };
   check_gradients(layer.p, d_p, loss);
   check_gradient("hidden_states", u, d_u, loss, 1e-6, 40);
   for (Index t : {3, 4, 5, 6, 12, 13})
@@ -376,7 +397,8 @@ TEST(AttentionLayer, Adjoint) {
   AttentionLayerSaved<double> saved;
   attention_layer_forward<double>(num, layer.dims, layer.p, u, Mask::causal(), &saved);
   Parameters<double> d_p;
-  const Tensor<double> d_u = attention_layer_backward<double>(num, layer.dims, layer.p, u, Mask::causal(), saved, d_out, d_p);
+  const Tensor<double> d_u =
+      attention_layer_backward<double>(num, layer.dims, layer.p, u, Mask::causal(), saved, d_out, d_p);
   testing::check_adjoint(layer.p, d_p, u, d_u, [&] {
     return inner_product(attention_layer_forward<double>(num, layer.dims, layer.p, u, Mask::causal()), d_out);
   });
@@ -399,7 +421,8 @@ TEST(AttentionLayer, PrefillInPiecesAndDecodeEqualTraining) {
     KeyValueCache<double> cache;
     Index begin = 0;
     for (Index end : cuts) {
-      const Tensor<double> out = attention_layer_cached<double>(num, layer.dims, layer.p, columns(u, begin, end), cache);
+      const Tensor<double> out =
+          attention_layer_cached<double>(num, layer.dims, layer.p, columns(u, begin, end), cache);
       EXPECT_LE(max_difference(out, columns(trained, begin, end)), kExact);
       EXPECT_EQ(cache.length(), end);
       begin = end;
@@ -408,7 +431,8 @@ TEST(AttentionLayer, PrefillInPiecesAndDecodeEqualTraining) {
   // Upstream's rule: the second chunk sees all of itself. Its last token is right all the same.
   KeyValueCache<double> cache;
   attention_layer_cached<double>(num, layer.dims, layer.p, columns(u, 0, 10), cache, ContinuedPrefill::sees_all_keys);
-  const Tensor<double> second = attention_layer_cached<double>(num, layer.dims, layer.p, columns(u, 10, 23), cache, ContinuedPrefill::sees_all_keys);
+  const Tensor<double> second = attention_layer_cached<double>(num, layer.dims, layer.p, columns(u, 10, 23), cache,
+                                                               ContinuedPrefill::sees_all_keys);
   const Tensor<double> all = attention_layer_forward<double>(num, layer.dims, layer.p, u, Mask::everything());
   EXPECT_LE(max_difference(second, columns(all, 10, 23)), kExact);
   EXPECT_GT(max_difference(second, columns(trained, 10, 23)), 1e-3);
@@ -429,7 +453,8 @@ TEST(AttentionLayer, QueryHeadsOfAGroupMayChangePlaces) {
     }
     std::swap(layer.p["q_proj.bias"][a], layer.p["q_proj.bias"][b]);
   }
-  EXPECT_LE(max_difference(attention_layer_forward<double>(num, layer.dims, layer.p, u, Mask::causal()), before), kExact);
+  EXPECT_LE(max_difference(attention_layer_forward<double>(num, layer.dims, layer.p, u, Mask::causal()), before),
+            kExact);
 }
 
 // ---- recordings of the upstream layer
@@ -456,12 +481,14 @@ struct RunTraining {
   // The softmax does not feel k_proj.bias: its gradient is a sum of |k_bar| that cancels to rounding noise.
   template <class T>
   static Tensor<T> key_bias_terms(const Numerics<T>& num, const AttentionDims& dims, const Parameters<T>& p,
-                                  const AttentionMask<T>& mask, const AttentionLayerSaved<T>& saved, const Tensor<T>& d_out) {
+                                  const AttentionMask<T>& mask, const AttentionLayerSaved<T>& saved,
+                                  const Tensor<T>& d_out) {
     Parameters<T> unused;
     Shape concat = d_out.shape();
     concat.back() = dims.num_attention_heads * dims.head_dim;
     const Tensor<T> d_o = projection_backward<T>(num, p, "o_proj.", saved.attention.o.reshaped(concat), d_out, unused);
-    const auto d = attention_backward(num, saved.q, saved.k, saved.v, mask, saved.attention, d_o.reshaped(saved.q.shape()));
+    const auto d =
+        attention_backward(num, saved.q, saved.k, saved.v, mask, saved.attention, d_o.reshaped(saved.q.shape()));
     const Index width = dims.num_key_value_heads * dims.head_dim;
     Tensor<T> terms({width});
     for (Index i = 0; i < d.k.size(); ++i) terms[i % width] += std::abs(d.k[i]);
@@ -475,12 +502,14 @@ struct RunPrefillAndDecode {
     const AttentionDims dims = attention_dims(fixture.model_config());
     KeyValueCache<T> cache;
     Results<T> results;
-    results["output.hidden_states"] = attention_layer_cached<T>(num, dims, p, fixture["input.hidden_states"].as<T>(), cache);
+    results["output.hidden_states"] =
+        attention_layer_cached<T>(num, dims, p, fixture["input.hidden_states"].as<T>(), cache);
     results["output.key_cache"] = cache.keys;
     results["output.value_cache"] = cache.values;
     for (int step = 0; step < fixture.attributes.at("decode_steps").get<int>(); ++step) {
       const std::string prefix = "decode." + std::to_string(step) + ".";
-      results[prefix + "output.hidden_states"] = attention_layer_cached<T>(num, dims, p, fixture[prefix + "input.hidden_states"].as<T>(), cache);
+      results[prefix + "output.hidden_states"] =
+          attention_layer_cached<T>(num, dims, p, fixture[prefix + "input.hidden_states"].as<T>(), cache);
       results[prefix + "output.key_cache"] = cache.keys;
       results[prefix + "output.value_cache"] = cache.values;
     }
@@ -495,8 +524,7 @@ TEST_P(AttentionFixture, IsReproduced) {
   else
     check_fixture(GetParam(), {.relative_l2 = 5e-6}, RunPrefillAndDecode{});
 }
-INSTANTIATE_TEST_SUITE_P(Recorded, AttentionFixture,
-                         ::testing::ValuesIn(testing::fixture_names("attention_")),
+INSTANTIATE_TEST_SUITE_P(Recorded, AttentionFixture, ::testing::ValuesIn(testing::fixture_names("attention_")),
                          [](const auto& test) { return test.param; });
 
 }  // namespace

@@ -38,7 +38,8 @@ const T* pointer(const std::optional<T>& value) {
 
 template <class T>
 Tensor<T> block_forward(const Numerics<T>& num, const NemotronV3Config& config, const Quirks& quirks, BlockType type,
-                        const ParameterScope<T>& p, const Tensor<T>& hidden_states, const MixerInputs<T>& inputs, BlockSaved<T>* saved) {
+                        const ParameterScope<T>& p, const Tensor<T>& hidden_states, const MixerInputs<T>& inputs,
+                        BlockSaved<T>* saved) {
   require(hidden_states.rank() == 3 && hidden_states.dim(2) == config.hidden_size, "block_forward: hidden_states ",
           to_string(hidden_states.shape()), "; want [B, S, ", config.hidden_size, "]");
   BlockSaved<T> s;
@@ -72,8 +73,8 @@ Tensor<T> block_forward(const Numerics<T>& num, const NemotronV3Config& config, 
 
 template <class T>
 Tensor<T> block_backward(const Numerics<T>& num, const NemotronV3Config& config, const Quirks& quirks, BlockType type,
-                         const ParameterScope<T>& p, const MixerInputs<T>& inputs, const BlockSaved<T>& saved, const Tensor<T>& d_out,
-                         bool stream_in_float32, const GradientScope<T>& d_p) {
+                         const ParameterScope<T>& p, const MixerInputs<T>& inputs, const BlockSaved<T>& saved,
+                         const Tensor<T>& d_out, bool stream_in_float32, const GradientScope<T>& d_p) {
   const ParameterScope<T> mixer = p.scope("mixer.");
   const GradientScope<T> d_mixer = d_p.scope("mixer.");
   // The mixer's output is in the model's dtype, whatever the stream is.
@@ -82,8 +83,9 @@ Tensor<T> block_backward(const Numerics<T>& num, const NemotronV3Config& config,
   Tensor<T> d_normed;
   switch (type) {
     case BlockType::mamba:
-      d_normed = mamba2_mixer_backward(num, config, mixer, saved.normed, pointer(inputs.mamba_mask), pointer(inputs.seq_idx),
-                                       std::get<Mamba2MixerSaved<T>>(saved.mixer), d_mixed, d_mixer, mamba_options(quirks));
+      d_normed =
+          mamba2_mixer_backward(num, config, mixer, saved.normed, pointer(inputs.mamba_mask), pointer(inputs.seq_idx),
+                                std::get<Mamba2MixerSaved<T>>(saved.mixer), d_mixed, d_mixer, mamba_options(quirks));
       break;
     case BlockType::attention:
       d_normed = attention_layer_backward(num, attention_dims(config), mixer, saved.normed, inputs.attention,
@@ -93,11 +95,12 @@ Tensor<T> block_backward(const Numerics<T>& num, const NemotronV3Config& config,
       d_normed = mlp_backward(num, mixer, saved.normed, std::get<MlpSaved<T>>(saved.mixer), d_mixed, d_mixer);
       break;
     case BlockType::moe:
-      d_normed = moe_backward(num, moe_options(config, quirks), mixer, saved.normed, nullptr, std::get<MoeSaved<T>>(saved.mixer),
-                              d_mixed, d_mixer);
+      d_normed = moe_backward(num, moe_options(config, quirks), mixer, saved.normed, nullptr,
+                              std::get<MoeSaved<T>>(saved.mixer), d_mixed, d_mixer);
       break;
   }
-  Tensor<T> d_h = model_norm_backward(num, p, "norm.weight", saved.hidden_states, saved.rstd, d_normed, stream_in_float32, d_p);
+  Tensor<T> d_h =
+      model_norm_backward(num, p, "norm.weight", saved.hidden_states, saved.rstd, d_normed, stream_in_float32, d_p);
   const Numerics<T> stream = stream_in_float32 ? num.unrounded() : num;
   for (Index i = 0; i < d_h.size(); ++i) d_h[i] = stream.store(d_h[i] + stream.store(d_out[i]));
   return d_h;
@@ -105,33 +108,36 @@ Tensor<T> block_backward(const Numerics<T>& num, const NemotronV3Config& config,
 
 template <class T>
 Tensor<T> block_cached(const Numerics<T>& num, const NemotronV3Config& config, const Quirks& quirks, Index layer,
-                       const ParameterScope<T>& p, const Tensor<T>& hidden_states, const MixerInputs<T>& inputs, HybridCache<T>& cache) {
+                       const ParameterScope<T>& p, const Tensor<T>& hidden_states, const MixerInputs<T>& inputs,
+                       HybridCache<T>& cache) {
   const BlockType type = config.layers_block_type.at(layer);
-  if (type == BlockType::mlp || type == BlockType::moe) return block_forward(num, config, quirks, type, p, hidden_states, inputs);
+  if (type == BlockType::mlp || type == BlockType::moe)
+    return block_forward(num, config, quirks, type, p, hidden_states, inputs);
   const Tensor<T> normed = model_norm_forward(num, config, quirks, p["norm.weight"], hidden_states);
   const ParameterScope<T> mixer = p.scope("mixer.");
   if (type == BlockType::attention)
     return added(num, config, hidden_states,
-                 attention_layer_cached(num, attention_dims(config), mixer, normed, cache.key_values[layer], ContinuedPrefill::causal,
-                                        &inputs.attention));
+                 attention_layer_cached(num, attention_dims(config), mixer, normed, cache.key_values[layer],
+                                        ContinuedPrefill::causal, &inputs.attention));
   Tensor<T>&conv_state = cache.conv_states[layer], &ssm_state = cache.ssm_states[layer];
   const Tensor<std::uint8_t>* mask = pointer(inputs.mamba_mask);
   if (cache.has_previous_state && hidden_states.dim(1) == 1)
     return added(num, config, hidden_states,
                  mamba2_mixer_decode(num, config, mixer, normed, mask, conv_state, ssm_state, mamba_options(quirks)));
   const bool goes_on = cache.has_previous_state && !quirks.continued_prefill_forgets;
-  return added(num, config, hidden_states,
-               mamba2_mixer_prefill(num, config, mixer, normed, mask, conv_state, ssm_state,
-                                    goes_on ? Mamba2Prefill::continued : Mamba2Prefill::from_zeros, mamba_options(quirks)));
+  return added(
+      num, config, hidden_states,
+      mamba2_mixer_prefill(num, config, mixer, normed, mask, conv_state, ssm_state,
+                           goes_on ? Mamba2Prefill::continued : Mamba2Prefill::from_zeros, mamba_options(quirks)));
 }
 
-#define ASSAY_INSTANTIATE(T)                                                                                              \
-  template Tensor<T> block_forward(const Numerics<T>&, const NemotronV3Config&, const Quirks&, BlockType,                 \
-                                   const ParameterScope<T>&, const Tensor<T>&, const MixerInputs<T>&, BlockSaved<T>*);    \
-  template Tensor<T> block_backward(const Numerics<T>&, const NemotronV3Config&, const Quirks&, BlockType,                \
-                                    const ParameterScope<T>&, const MixerInputs<T>&, const BlockSaved<T>&,                \
-                                    const Tensor<T>&, bool, const GradientScope<T>&);                                     \
-  template Tensor<T> block_cached(const Numerics<T>&, const NemotronV3Config&, const Quirks&, Index,                      \
+#define ASSAY_INSTANTIATE(T)                                                                                           \
+  template Tensor<T> block_forward(const Numerics<T>&, const NemotronV3Config&, const Quirks&, BlockType,              \
+                                   const ParameterScope<T>&, const Tensor<T>&, const MixerInputs<T>&, BlockSaved<T>*); \
+  template Tensor<T> block_backward(const Numerics<T>&, const NemotronV3Config&, const Quirks&, BlockType,             \
+                                    const ParameterScope<T>&, const MixerInputs<T>&, const BlockSaved<T>&,             \
+                                    const Tensor<T>&, bool, const GradientScope<T>&);                                  \
+  template Tensor<T> block_cached(const Numerics<T>&, const NemotronV3Config&, const Quirks&, Index,                   \
                                   const ParameterScope<T>&, const Tensor<T>&, const MixerInputs<T>&, HybridCache<T>&);
 ASSAY_INSTANTIATE(float)
 ASSAY_INSTANTIATE(double)

@@ -37,7 +37,8 @@ TEST(Block, GradientsAreFiniteDifferencesForEveryTypeWithMaskAndDocuments) {
         inputs.attention = AttentionMask<double>::causal_with_padding(mask);
         inputs.mamba_mask = mask;
       } else {
-        inputs.seq_idx = Tensor<std::int32_t>({2, 11}, std::vector<std::int32_t>{0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1});
+        inputs.seq_idx = Tensor<std::int32_t>(
+            {2, 11}, std::vector<std::int32_t>{0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1});
       }
       const Numerics<double> num;
       const auto run = [&](BlockSaved<double>* saved) {
@@ -47,7 +48,8 @@ TEST(Block, GradientsAreFiniteDifferencesForEveryTypeWithMaskAndDocuments) {
       run(&saved);
       if (kTypes[i] == BlockType::moe) inputs.expert_indices = &std::get<MoeSaved<double>>(saved.mixer).router.indices;
       Parameters<double> d_p;
-      const Tensor<double> d_h = block_backward<double>(num, config, {}, kTypes[i], p, inputs, saved, d_out, false, d_p);
+      const Tensor<double> d_h =
+          block_backward<double>(num, config, {}, kTypes[i], p, inputs, saved, d_out, false, d_p);
       const auto loss = [&] { return inner_product(run(nullptr), d_out); };
       testing::check_gradients(p, d_p, loss);
       testing::check_gradient("hidden_states", h, d_h, loss, 1e-6, 20);
@@ -80,13 +82,15 @@ struct RunBlock {
   Results<T> operator()(const Numerics<T>& num, const Parameters<T>& p, const Fixture& fixture) const {
     const NemotronV3Config config = fixture.model_config();
     const std::string name_of_type = fixture.attributes.at("block_type");
-    const BlockType type = *std::find_if(std::begin(kTypes), std::end(kTypes), [&](BlockType t) { return name(t) == name_of_type; });
+    const BlockType type =
+        *std::find_if(std::begin(kTypes), std::end(kTypes), [&](BlockType t) { return name(t) == name_of_type; });
     BlockSaved<T> saved;
     Results<T> results;
-    results["output.hidden_states"] = block_forward<T>(num, config, {}, type, p, fixture["input.hidden_states"].as<T>(), {}, &saved);
+    results["output.hidden_states"] =
+        block_forward<T>(num, config, {}, type, p, fixture["input.hidden_states"].as<T>(), {}, &saved);
     Parameters<T> d_p;
-    results["grad.input.hidden_states"] =
-        block_backward<T>(num, config, {}, type, p, {}, saved, fixture["grad.output.hidden_states"].as<T>(), false, d_p);
+    results["grad.input.hidden_states"] = block_backward<T>(num, config, {}, type, p, {}, saved,
+                                                            fixture["grad.output.hidden_states"].as<T>(), false, d_p);
     testing::add_gradients(results, d_p);
     return results;
   }

@@ -1,4 +1,4 @@
-// The hybrid cache (spec 3): what prefill and decode steps remember of the tokens before.
+// The hybrid cache: what prefill and decode steps remember of the tokens before.
 #pragma once
 
 #include <vector>
@@ -11,8 +11,8 @@ namespace assay::reference {
 
 template <class T>
 struct HybridCache {
-  bool has_previous_state = false;  // set by the model's step after its blocks ran, even by an empty step
-  Index tokens = 0;                 // seen so far, in models without attention, too
+  bool has_previous_state = false;           // set by the model's step after its blocks ran, even by an empty step
+  Index tokens = 0;                          // seen so far, in models without attention, too
   std::vector<Tensor<T>> conv_states;        // per layer [B, Cc, K], oldest first; empty but for Mamba layers
   std::vector<Tensor<T>> ssm_states;         // per layer [B, H, P, N]; empty but for Mamba layers
   std::vector<KeyValueCache<T>> key_values;  // per layer; empty but for attention layers
@@ -25,8 +25,8 @@ struct HybridCache {
 template <class T>
 HybridCache<T> make_cache(const NemotronV3Config& config, Index batch);
 
-// Row b of every state becomes what row rows[b] was, as a beam search asks for. Throws std::invalid_argument for a row that
-// the cache does not have.
+// Row b of every state becomes what row rows[b] was, as a beam search asks for. Throws std::invalid_argument for a row
+// that the cache does not have.
 template <class T>
 void reorder(HybridCache<T>& cache, const std::vector<Index>& rows);
 

@@ -19,8 +19,8 @@ void check(const char* function, const Tensor<T>& logits, const Tensor<Index>& t
                                 to_string(targets.shape()) + "; want [T, V] and [T]");
   for (Index target : targets.span())
     if (target != kIgnoredTarget && (target < 0 || target >= logits.dim(1)))
-      throw std::invalid_argument(std::string(function) + ": target " + std::to_string(target) + "; want -100 or 0 .. " +
-                                  std::to_string(logits.dim(1) - 1));
+      throw std::invalid_argument(std::string(function) + ": target " + std::to_string(target) +
+                                  "; want -100 or 0 .. " + std::to_string(logits.dim(1) - 1));
 }
 
 }  // namespace
@@ -70,16 +70,17 @@ Tensor<T> cross_entropy_backward(const Numerics<T>& num, const Tensor<T>& logits
 }
 
 Tensor<Index> shifted_labels(const Tensor<Index>& labels) {
-  if (labels.rank() != 2) throw std::invalid_argument("shifted_labels: labels " + to_string(labels.shape()) + "; want [B, S]");
+  if (labels.rank() != 2)
+    throw std::invalid_argument("shifted_labels: labels " + to_string(labels.shape()) + "; want [B, S]");
   Tensor<Index> targets(labels.shape(), kIgnoredTarget);
   for (Index b = 0; b < labels.dim(0); ++b)
     for (Index t = 0; t + 1 < labels.dim(1); ++t) targets(b, t) = labels(b, t + 1);
   return targets;
 }
 
-#define ASSAY_INSTANTIATE(T)                                                                                      \
-  template CrossEntropy<T> cross_entropy_forward(const Numerics<T>&, const Tensor<T>&, const Tensor<Index>&);      \
-  template Tensor<T> cross_entropy_backward(const Numerics<T>&, const Tensor<T>&, const Tensor<Index>&,            \
+#define ASSAY_INSTANTIATE(T)                                                                                  \
+  template CrossEntropy<T> cross_entropy_forward(const Numerics<T>&, const Tensor<T>&, const Tensor<Index>&); \
+  template Tensor<T> cross_entropy_backward(const Numerics<T>&, const Tensor<T>&, const Tensor<Index>&,       \
                                             const CrossEntropy<T>&, T);
 ASSAY_INSTANTIATE(float)
 ASSAY_INSTANTIATE(double)

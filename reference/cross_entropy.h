@@ -1,5 +1,6 @@
-// Cross entropy of logits against targets (spec 2.13):  loss_t = lse_t - logits[t, target_t],  lse = max + ln sum e^(. - max),
-// computed in float32 (or double) whatever dtype the logits are rounded to. Tokens with target -100 do not count.
+// Cross entropy of logits against targets:  loss_t = lse_t - logits[t, target_t],  lse = max + ln sum e^(.
+// - max), computed in float32 (or double) whatever dtype the logits are rounded to. Tokens with target -100 do not
+// count.
 #pragma once
 
 #include "reference/numerics.h"
@@ -11,9 +12,9 @@ constexpr Index kIgnoredTarget = -100;
 
 template <class T>
 struct CrossEntropy {
-  T sum = 0;                // over the tokens that count; 0 if none does
-  Index count = 0;          // tokens that count
-  Tensor<T> log_sum_exp;    // [T]; 0 where the target is ignored
+  T sum = 0;              // over the tokens that count; 0 if none does
+  Index count = 0;        // tokens that count
+  Tensor<T> log_sum_exp;  // [T]; 0 where the target is ignored
 };
 
 // logits [T, V]   targets [T]. Throws std::invalid_argument for a target that is neither -100 nor within [0, V).

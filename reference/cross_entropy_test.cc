@@ -43,7 +43,10 @@ TEST(CrossEntropy, GradientIsFiniteDifference) {
   targets[4] = kNone;
   const Numerics<double> num;
   const auto loss = [&] { return cross_entropy_forward(num, logits, targets).sum / 8; };
-  testing::check_gradient("logits", logits, cross_entropy_backward(num, logits, targets, cross_entropy_forward(num, logits, targets), 1.0 / 8), loss, 1e-6, 40);
+  testing::check_gradient(
+      "logits", logits,
+      cross_entropy_backward(num, logits, targets, cross_entropy_forward(num, logits, targets), 1.0 / 8), loss, 1e-6,
+      40);
 }
 
 TEST(CrossEntropy, PiecesOfTokensAddUp) {
@@ -54,8 +57,12 @@ TEST(CrossEntropy, PiecesOfTokensAddUp) {
   double sum = 0;
   for (Index begin = 0; begin < 50; begin += 7) {
     const Index n = std::min<Index>(7, 50 - begin);
-    sum += cross_entropy_forward(Numerics<double>{}, Tensor<double>({n, 11}, std::vector<double>(logits.data() + begin * 11, logits.data() + (begin + n) * 11)),
-                                 Tensor<Index>({n}, std::vector<Index>(targets.data() + begin, targets.data() + begin + n))).sum;
+    sum +=
+        cross_entropy_forward(
+            Numerics<double>{},
+            Tensor<double>({n, 11}, std::vector<double>(logits.data() + begin * 11, logits.data() + (begin + n) * 11)),
+            Tensor<Index>({n}, std::vector<Index>(targets.data() + begin, targets.data() + begin + n)))
+            .sum;
   }
   EXPECT_NEAR(sum, cross_entropy_forward(Numerics<double>{}, logits, targets).sum, 1e-12);
 }

@@ -15,7 +15,8 @@ Tensor<T> activated(const Numerics<T>& num, const Tensor<T>& h) {
 }  // namespace
 
 template <class T>
-Tensor<T> mlp_forward(const Numerics<T>& num, const ParameterScope<T>& p, const Tensor<T>& hidden_states, MlpSaved<T>* saved) {
+Tensor<T> mlp_forward(const Numerics<T>& num, const ParameterScope<T>& p, const Tensor<T>& hidden_states,
+                      MlpSaved<T>* saved) {
   const Index inner = p["up_proj.weight"].dim(0), width = hidden_states.dim(-1);
   Tensor<T> h = projection_forward(num, p.scope("up_proj."), hidden_states, inner);
   Tensor<T> out = projection_forward(num, p.scope("down_proj."), activated(num, h), width);
@@ -31,8 +32,8 @@ Tensor<T> mlp_backward(const Numerics<T>& num, const ParameterScope<T>& p, const
   return projection_backward(num, p, "up_proj.", hidden_states, d_h, d_p);
 }
 
-#define ASSAY_INSTANTIATE(T)                                                                                        \
-  template Tensor<T> mlp_forward(const Numerics<T>&, const ParameterScope<T>&, const Tensor<T>&, MlpSaved<T>*);      \
+#define ASSAY_INSTANTIATE(T)                                                                                          \
+  template Tensor<T> mlp_forward(const Numerics<T>&, const ParameterScope<T>&, const Tensor<T>&, MlpSaved<T>*);       \
   template Tensor<T> mlp_backward(const Numerics<T>&, const ParameterScope<T>&, const Tensor<T>&, const MlpSaved<T>&, \
                                   const Tensor<T>&, const GradientScope<T>&);
 ASSAY_INSTANTIATE(float)

@@ -1,7 +1,7 @@
-// The ReLU^2 MLP (spec 2.9):  h = u W1^T + b1,  a = max(h, 0)^2,  y = a W2^T + b2.
+// The ReLU^2 MLP:  h = u W1^T + b1,  a = max(h, 0)^2,  y = a W2^T + b2.
 //
-// Parameters: up_proj.weight [F, D], up_proj.bias [F] (optional), down_proj.weight [D, F], down_proj.bias [D] (optional).
-// Matched policy: h, a and y are each rounded once; backward a_bar and h_bar likewise.
+// Parameters: up_proj.weight [F, D], up_proj.bias [F] (optional), down_proj.weight [D, F], down_proj.bias [D]
+// (optional). Matched policy: h, a and y are each rounded once; backward a_bar and h_bar likewise.
 #pragma once
 
 #include "reference/parameters.h"

@@ -91,7 +91,8 @@ struct RunMlp {
     Results<T> results;
     results["output.hidden_states"] = mlp_forward<T>(num, p, u, &saved);
     Parameters<T> d_p;
-    results["grad.input.hidden_states"] = mlp_backward<T>(num, p, u, saved, fixture["grad.output.hidden_states"].as<T>(), d_p);
+    results["grad.input.hidden_states"] =
+        mlp_backward<T>(num, p, u, saved, fixture["grad.output.hidden_states"].as<T>(), d_p);
     testing::add_gradients(results, d_p);
     return results;
   }

@@ -1,4 +1,4 @@
-// The model (spec 2.13): embedding, blocks, final norm, head; its two losses; prefill, decode and greedy generation.
+// The model: embedding, blocks, final norm, head; its two losses; prefill, decode and greedy generation.
 //
 // Parameters by upstream's names: model.embed_tokens.weight, model.layers.{i}.*, model.norm.weight, lm_head.weight.
 #pragma once
@@ -15,13 +15,13 @@ namespace assay::reference {
 
 template <class T>
 struct ModelInput {
-  Tensor<Index> input_ids;              // [B, S]; a packed stream is B = 1
-  std::optional<Tensor<T>> embeddings;  // [B, S, D], instead of ids
+  Tensor<Index> input_ids;                             // [B, S]; a packed stream is B = 1
+  std::optional<Tensor<T>> embeddings;                 // [B, S, D], instead of ids
   std::optional<Tensor<std::uint8_t>> attention_mask;  // [B, S], 1 = real
-  std::optional<AttentionMask<T>> mask_4d;             // attention alone sees it; it replaces causality and the 2-D mask
-  std::vector<Index> cu_seqlens, cu_seqlens_padded;    // documents of a packed stream
-  std::optional<Tensor<std::int32_t>> seq_idx;                // [B, S], instead of cu_seqlens for the Mamba blocks
-  std::map<Index, Tensor<Index>> expert_indices;       // by layer: a recorded choice to be used, [B S, k]
+  std::optional<AttentionMask<T>> mask_4d;           // attention alone sees it; it replaces causality and the 2-D mask
+  std::vector<Index> cu_seqlens, cu_seqlens_padded;  // documents of a packed stream
+  std::optional<Tensor<std::int32_t>> seq_idx;       // [B, S], instead of cu_seqlens for the Mamba blocks
+  std::map<Index, Tensor<Index>> expert_indices;     // by layer: a recorded choice to be used, [B S, k]
 };
 
 template <class T>
@@ -38,26 +38,27 @@ MixerInputs<T> mixer_inputs(const Quirks& quirks, const ModelInput<T>& input, In
 
 // Embedding, blocks, final norm -> [B, S, D].
 template <class T>
-Tensor<T> backbone_forward(const Numerics<T>& num, const NemotronV3Config& config, const Quirks& quirks, const Parameters<T>& p,
-                           const ModelInput<T>& input, BackboneSaved<T>* saved = nullptr);
+Tensor<T> backbone_forward(const Numerics<T>& num, const NemotronV3Config& config, const Quirks& quirks,
+                           const Parameters<T>& p, const ModelInput<T>& input, BackboneSaved<T>* saved = nullptr);
 
-// Gradients of all parameters to d_p. Returns the gradient of the embeddings [B, S, D]; when they came from ids it has also
-// been added to d_p's model.embed_tokens.weight.
+// Gradients of all parameters to d_p. Returns the gradient of the embeddings [B, S, D]; when they came from ids it has
+// also been added to d_p's model.embed_tokens.weight.
 template <class T>
-Tensor<T> backbone_backward(const Numerics<T>& num, const NemotronV3Config& config, const Quirks& quirks, const Parameters<T>& p,
-                            const ModelInput<T>& input, const BackboneSaved<T>& saved, const Tensor<T>& d_hidden_states,
-                            Parameters<T>& d_p);
+Tensor<T> backbone_backward(const Numerics<T>& num, const NemotronV3Config& config, const Quirks& quirks,
+                            const Parameters<T>& p, const ModelInput<T>& input, const BackboneSaved<T>& saved,
+                            const Tensor<T>& d_hidden_states, Parameters<T>& d_p);
 
 // Logits of the last n positions (0: of all) [B, n, V], or of the given positions.
 template <class T>
-Tensor<T> lm_head_forward(const Numerics<T>& num, const Parameters<T>& p, const Tensor<T>& hidden_states, Index logits_to_keep = 0);
+Tensor<T> lm_head_forward(const Numerics<T>& num, const Parameters<T>& p, const Tensor<T>& hidden_states,
+                          Index logits_to_keep = 0);
 template <class T>
 Tensor<T> lm_head_forward(const Numerics<T>& num, const Parameters<T>& p, const Tensor<T>& hidden_states,
                           const std::vector<Index>& positions);
 // d_logits [B, S, V], of all positions.
 template <class T>
-Tensor<T> lm_head_backward(const Numerics<T>& num, const Parameters<T>& p, const Tensor<T>& hidden_states, const Tensor<T>& d_logits,
-                           Parameters<T>& d_p);
+Tensor<T> lm_head_backward(const Numerics<T>& num, const Parameters<T>& p, const Tensor<T>& hidden_states,
+                           const Tensor<T>& d_logits, Parameters<T>& d_p);
 
 template <class T>
 struct Loss {
@@ -69,14 +70,16 @@ template <class T>
 Loss<T> in_model_loss(const Numerics<T>& num, const Tensor<T>& logits, const Tensor<Index>& labels);
 // The training recipe: labels are next tokens already; the sum over targets, divided by the tokens of the global batch.
 template <class T>
-Loss<T> recipe_loss(const Numerics<T>& num, const Tensor<T>& logits, const Tensor<Index>& labels, Index num_label_tokens);
+Loss<T> recipe_loss(const Numerics<T>& num, const Tensor<T>& logits, const Tensor<Index>& labels,
+                    Index num_label_tokens);
 
-// One step with a cache, from a whole prompt down to one token: the final-normed hidden states of its tokens. The first step
-// fills the cache; later ones go on where it stands, by the rules of the language model or, where quirks say so, upstream's.
-// input.attention_mask is that of the step's own tokens. cu_seqlens and seq_idx have no meaning here and are an error.
+// One step with a cache, from a whole prompt down to one token: the final-normed hidden states of its tokens. The first
+// step fills the cache; later ones go on where it stands, by the rules of the language model or, where quirks say so,
+// upstream's. input.attention_mask is that of the step's own tokens. cu_seqlens and seq_idx have no meaning here and
+// are an error.
 template <class T>
-Tensor<T> backbone_step(const Numerics<T>& num, const NemotronV3Config& config, const Quirks& quirks, const Parameters<T>& p,
-                        const ModelInput<T>& input, HybridCache<T>& cache);
+Tensor<T> backbone_step(const Numerics<T>& num, const NemotronV3Config& config, const Quirks& quirks,
+                        const Parameters<T>& p, const ModelInput<T>& input, HybridCache<T>& cache);
 
 // The largest logit of each row, the lowest index on a tie. logits [.., V]
 template <class T>
@@ -88,7 +91,7 @@ struct Generation {
   Tensor<T> logits;      // [B, new, V]: what each new token was chosen from
 };
 template <class T>
-Generation<T> generate_greedily(const Numerics<T>& num, const NemotronV3Config& config, const Quirks& quirks, const Parameters<T>& p,
-                                const Tensor<Index>& prompt, Index new_tokens);
+Generation<T> generate_greedily(const Numerics<T>& num, const NemotronV3Config& config, const Quirks& quirks,
+                                const Parameters<T>& p, const Tensor<Index>& prompt, Index new_tokens);
 
 }  // namespace assay::reference

@@ -1,4 +1,5 @@
-// A checkpoint as Hugging Face transformers writes it, and what transformers computed with it: an independent second source.
+// A checkpoint as Hugging Face transformers writes it, and what transformers computed with it: an independent second
+// source.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -31,7 +32,8 @@ std::map<std::string, Tensor<double>> read_safetensors(const std::string& file) 
     const bool is_bfloat16 = entry.at("dtype") == "BF16";
     for (Index i = 0; i < tensor.size(); ++i) {
       std::uint32_t bits = 0;
-      std::memcpy(reinterpret_cast<char*>(&bits) + (is_bfloat16 ? 2 : 0), from + i * (is_bfloat16 ? 2 : 4), is_bfloat16 ? 2 : 4);
+      std::memcpy(reinterpret_cast<char*>(&bits) + (is_bfloat16 ? 2 : 0), from + i * (is_bfloat16 ? 2 : 4),
+                  is_bfloat16 ? 2 : 4);
       float value;
       std::memcpy(&value, &bits, sizeof value);
       tensor[i] = value;
@@ -53,19 +55,22 @@ void put_expert(Parameters<double>& p, const std::string& name, Index e, Index e
     for (Index o = 0; o < out; ++o) p[name](e, i, o) = matrix(o, i);
 }
 
-Parameters<double> upstream_parameters(const std::map<std::string, Tensor<double>>& tensors, const NemotronV3Config& config) {
+Parameters<double> upstream_parameters(const std::map<std::string, Tensor<double>>& tensors,
+                                       const NemotronV3Config& config) {
   Parameters<double> p;
   for (const auto& [file_name, tensor] : tensors) {
     std::string name = file_name;
     replace(name, "backbone.embeddings.", "model.embed_tokens.");
     replace(name, "backbone.norm_f.", "model.norm.");
     replace(name, "backbone.", "model.");
-    for (const char* kept : {"dt_bias", "A_log"}) replace(name, std::string("mixer.") + kept, std::string("mixer._fp32_params.") + kept);
+    for (const char* kept : {"dt_bias", "A_log"})
+      replace(name, std::string("mixer.") + kept, std::string("mixer._fp32_params.") + kept);
     if (name.ends_with("mixer.D")) replace(name, "mixer.D", "mixer._fp32_params.D");
     if (const auto at = name.find("mixer.experts."); at != name.npos) {
       const Index e = std::stoll(name.substr(at + 14));
       const bool is_up = name.ends_with("up_proj.weight");
-      put_expert(p, name.substr(0, at + 14) + (is_up ? "gate_and_up_projs" : "down_projs"), e, config.n_routed_experts, tensor);
+      put_expert(p, name.substr(0, at + 14) + (is_up ? "gate_and_up_projs" : "down_projs"), e, config.n_routed_experts,
+                 tensor);
     } else {
       p.set(name, tensor, {.is_buffer = name.ends_with("e_score_correction_bias")});
     }
@@ -96,11 +101,16 @@ struct RunHuggingFace {
   template <class T>
   Results<T> operator()(const Numerics<T>& num, const Parameters<T>&, const Fixture& fixture) const {
     const NemotronV3Config config = fixture.model_config();
-    const Quirks quirks{.ssm_cache_in_float32 = true, .mamba_clamps_by_time_step_min = true, .hugging_face_norm = true, .hugging_face_routing = true};
-    const std::string folder = std::string(ASSAY_GOLDEN_DIR) + "/upstream/" + fixture.attributes.at("checkpoint").get<std::string>();
+    const Quirks quirks{.ssm_cache_in_float32 = true,
+                        .mamba_clamps_by_time_step_min = true,
+                        .hugging_face_norm = true,
+                        .hugging_face_routing = true};
+    const std::string folder =
+        std::string(ASSAY_GOLDEN_DIR) + "/upstream/" + fixture.attributes.at("checkpoint").get<std::string>();
     const Parameters<double> exact = upstream_parameters(read_safetensors(folder + "/model.safetensors"), config);
     Parameters<T> p;
-    for (const auto& [name, parameter] : exact.entries()) p.set(name, testing::cast<T>(parameter.value), parameter.flags);
+    for (const auto& [name, parameter] : exact.entries())
+      p.set(name, testing::cast<T>(parameter.value), parameter.flags);
 
     ModelInput<T> input;
     input.input_ids = fixture["input.input_ids"].template as<Index>();
@@ -135,7 +145,9 @@ struct RunHuggingFace {
 };
 
 class HuggingFaceFixture : public ::testing::TestWithParam<std::string> {};
-TEST_P(HuggingFaceFixture, IsReproduced) { testing::check_fixture(GetParam(), {.relative_l2 = 1e-5}, RunHuggingFace{}); }
+TEST_P(HuggingFaceFixture, IsReproduced) {
+  testing::check_fixture(GetParam(), {.relative_l2 = 1e-5}, RunHuggingFace{});
+}
 INSTANTIATE_TEST_SUITE_P(Recorded, HuggingFaceFixture, ::testing::ValuesIn(testing::fixture_names("hf_model_")),
                          [](const auto& test) { return test.param; });
 

@@ -53,7 +53,9 @@ struct Model {
     if (!clamps) config.time_step_limit[0] = 0, config.time_step_limit[1] = INFINITY;
     p = small_parameters(config, random);
   }
-  Tensor<double> hidden_states(const ModelInput<double>& input) const { return backbone_forward<double>({}, config, quirks, p, input); }
+  Tensor<double> hidden_states(const ModelInput<double>& input) const {
+    return backbone_forward<double>({}, config, quirks, p, input);
+  }
   Tensor<double> step(const ModelInput<double>& input, HybridCache<double>& cache) const {
     return backbone_step<double>({}, config, quirks, p, input, cache);
   }
@@ -73,7 +75,8 @@ struct Model {
 };
 
 // Three chunks, every layer type twice, biases, latent experts, groups, clamped dt.
-void check_model_gradients(const std::string& pattern, const std::function<void(ModelInput<double>&)>& prepare, Index batch, bool float32_stream) {
+void check_model_gradients(const std::string& pattern, const std::function<void(ModelInput<double>&)>& prepare,
+                           Index batch, bool float32_stream) {
   Random random(1);
   Model model(pattern, random, true);
   model.config.residual_in_fp32 = float32_stream;
@@ -86,27 +89,38 @@ void check_model_gradients(const std::string& pattern, const std::function<void(
   const Tensor<double> h = backbone_forward<double>(num, model.config, {}, model.p, input, &saved);
   const Loss<double> loss = in_model_loss(num, lm_head_forward(num, model.p, h), labels);
   Parameters<double> d_p;
-  backbone_backward<double>(num, model.config, {}, model.p, input, saved, lm_head_backward(num, model.p, h, loss.d_logits, d_p), d_p);
+  backbone_backward<double>(num, model.config, {}, model.p, input, saved,
+                            lm_head_backward(num, model.p, h, loss.d_logits, d_p), d_p);
   for (Index i = 0; i < model.config.num_hidden_layers(); ++i)  // a choice near a tie must not flip under a small step
     if (model.config.layers_block_type[i] == BlockType::moe)
       input.expert_indices[i] = std::get<MoeSaved<double>>(saved.blocks[i].mixer).router.indices;
-  testing::check_gradients(model.p, d_p, [&] {
-    return in_model_loss(num, lm_head_forward(num, model.p, model.hidden_states(input)), labels).value;
-  }, 1e-6, 8);
+  testing::check_gradients(
+      model.p, d_p,
+      [&] { return in_model_loss(num, lm_head_forward(num, model.p, model.hidden_states(input)), labels).value; }, 1e-6,
+      8);
 }
 
 TEST(Model, GradientsAreFiniteDifferences) {
-  check_model_gradients("M*-E", [](ModelInput<double>&) {}, 2, true);
+  check_model_gradients(
+      "M*-E", [](ModelInput<double>&) {}, 2, true);
 }
 TEST(Model, GradientsAreFiniteDifferencesWithPadding) {
-  check_model_gradients("*MEM", [](ModelInput<double>& input) {
-    input.attention_mask = Tensor<std::uint8_t>({2, 11}, 1);
-    for (Index t : {0, 1}) (*input.attention_mask)(0, t) = 0;
-    (*input.attention_mask)(1, 10) = 0;
-  }, 2, false);
+  check_model_gradients(
+      "*MEM",
+      [](ModelInput<double>& input) {
+        input.attention_mask = Tensor<std::uint8_t>({2, 11}, 1);
+        for (Index t : {0, 1}) (*input.attention_mask)(0, t) = 0;
+        (*input.attention_mask)(1, 10) = 0;
+      },
+      2, false);
 }
 TEST(Model, GradientsAreFiniteDifferencesWithDocuments) {
-  check_model_gradients("M*E", [](ModelInput<double>& input) { input.cu_seqlens = {0, 3, 7, 11}; }, 1, false);
+  check_model_gradients(
+      "M*E",
+      [](ModelInput<double>& input) {
+        input.cu_seqlens = {0, 3, 7, 11};
+      },
+      1, false);
 }
 
 TEST(Model, TrainingPrefillAndDecodeAgree) {
@@ -134,7 +148,8 @@ TEST(Model, DecodeDoesNotClampDt) {
   model.config.time_step_limit[0] = 0.5, model.config.time_step_limit[1] = 0.6;  // binds for every token and head
   const Tensor<Index> ids = random_ids(random, 1, 6, model.config.vocab_size);
   const Tensor<double> trained = model.hidden_states(of_ids(ids)), decoded = model.in_pieces(ids, {1, 2, 3, 4, 5, 6});
-  EXPECT_LE(max_difference(columns(decoded, 0, 1), columns(trained, 0, 1)), kExact);  // a fresh cache is a prefill: clamped
+  EXPECT_LE(max_difference(columns(decoded, 0, 1), columns(trained, 0, 1)),
+            kExact);  // a fresh cache is a prefill: clamped
   EXPECT_GT(max_difference(columns(decoded, 1, 6), columns(trained, 1, 6)), 1e-3);
   model.config.time_step_limit[0] = 0, model.config.time_step_limit[1] = INFINITY;
   const Tensor<double> open = model.in_pieces(ids, {1, 2, 3, 4, 5, 6});
@@ -147,14 +162,18 @@ TEST(Model, AContinuedPrefillForgetsOnRequest) {
   const Tensor<Index> ids = random_ids(random, 1, 12, mamba.config.vocab_size);
   mamba.quirks.continued_prefill_forgets = true;
   // The second piece begins as if nothing had been: it is its own prompt.
-  EXPECT_LE(max_difference(columns(mamba.in_pieces(ids, {5, 12}), 5, 12), mamba.hidden_states(of_ids(columns(ids, 5, 12)))), kExact);
+  EXPECT_LE(
+      max_difference(columns(mamba.in_pieces(ids, {5, 12}), 5, 12), mamba.hidden_states(of_ids(columns(ids, 5, 12)))),
+      kExact);
   // Decode still goes on where the last piece stopped.
-  EXPECT_LE(max_difference(columns(mamba.in_pieces(ids, {5, 11, 12}), 11, 12), columns(mamba.hidden_states(of_ids(columns(ids, 5, 12))), 6, 7)), kExact);
+  EXPECT_LE(max_difference(columns(mamba.in_pieces(ids, {5, 11, 12}), 11, 12),
+                           columns(mamba.hidden_states(of_ids(columns(ids, 5, 12))), 6, 7)),
+            kExact);
 
   Model attention("*", random);
   attention.quirks.continued_prefill_forgets = true;
   const Tensor<double> trained = attention.hidden_states(of_ids(ids)), pieces = attention.in_pieces(ids, {5, 12});
-  EXPECT_GT(max_difference(columns(pieces, 5, 11), columns(trained, 5, 11)), 1e-3);                 // sees its own future
+  EXPECT_GT(max_difference(columns(pieces, 5, 11), columns(trained, 5, 11)), 1e-3);      // sees its own future
   EXPECT_LE(max_difference(columns(pieces, 11, 12), columns(trained, 11, 12)), kExact);  // the last token has none
 }
 
@@ -169,7 +188,8 @@ TEST(Model, ReorderThenDecodeIsDecodeThenReorder) {
   reorder(reordered, rows);
   Tensor<Index> next = columns(ids, 6, 7), next_reordered = next;
   for (Index b = 0; b < 3; ++b) next_reordered[b] = next[rows[b]];
-  const Tensor<double> out = model.step(of_ids(next), cache), out_reordered = model.step(of_ids(next_reordered), reordered);
+  const Tensor<double> out = model.step(of_ids(next), cache),
+                       out_reordered = model.step(of_ids(next_reordered), reordered);
   for (Index b = 0; b < 3; ++b)
     for (Index d = 0; d < model.config.hidden_size; ++d) EXPECT_EQ(out_reordered(b, 0, d), out(rows[b], 0, d));
 }
@@ -183,17 +203,20 @@ TEST(Model, PackedDocumentsAreSeparateDocuments) {
   const Tensor<double> together = model.hidden_states(packed);
   for (std::size_t m = 0; m < 3; ++m) {
     const Index begin = packed.cu_seqlens[m], end = packed.cu_seqlens[m + 1];
-    EXPECT_LE(max_difference(columns(together, begin, end), model.hidden_states(of_ids(columns(ids, begin, end)))), kExact);
+    EXPECT_LE(max_difference(columns(together, begin, end), model.hidden_states(of_ids(columns(ids, begin, end)))),
+              kExact);
   }
   // Padded slots: the documents' own tokens are what they were.
   ModelInput<double> padded = of_ids(Tensor<Index>({1, 24}));
   padded.cu_seqlens = packed.cu_seqlens;
   padded.cu_seqlens_padded = {0, 8, 12, 24};
   for (std::size_t m = 0; m < 3; ++m)
-    std::copy(ids.data() + packed.cu_seqlens[m], ids.data() + packed.cu_seqlens[m + 1], padded.input_ids.data() + padded.cu_seqlens_padded[m]);
+    std::copy(ids.data() + packed.cu_seqlens[m], ids.data() + packed.cu_seqlens[m + 1],
+              padded.input_ids.data() + padded.cu_seqlens_padded[m]);
   const Tensor<double> in_slots = model.hidden_states(padded);
   for (std::size_t m = 0; m < 3; ++m) {
-    const Index begin = packed.cu_seqlens[m], length = packed.cu_seqlens[m + 1] - begin, slot = padded.cu_seqlens_padded[m];
+    const Index begin = packed.cu_seqlens[m], length = packed.cu_seqlens[m + 1] - begin,
+                slot = padded.cu_seqlens_padded[m];
     EXPECT_LE(max_difference(columns(in_slots, slot, slot + length), columns(together, begin, begin + length)), kExact);
   }
   // SDPA's attention crosses documents; only the first is untouched.
@@ -264,7 +287,8 @@ TEST(Model, MaskedTokensHaveNoEmbeddingGradient) {
   const Tensor<double> h = backbone_forward<double>(num, model.config, {}, model.p, input, &saved);
   Parameters<double> d_p;
   const auto loss = recipe_loss(num, lm_head_forward(num, model.p, h), labels, 15);
-  const Tensor<double> d = backbone_backward<double>(num, model.config, {}, model.p, input, saved, lm_head_backward(num, model.p, h, loss.d_logits, d_p), d_p);
+  const Tensor<double> d = backbone_backward<double>(num, model.config, {}, model.p, input, saved,
+                                                     lm_head_backward(num, model.p, h, loss.d_logits, d_p), d_p);
   EXPECT_EQ(testing::rms(Tensor<double>(columns(d, 6, 9)).span().first(3 * model.config.hidden_size)), 0);
   EXPECT_GT(testing::rms(columns(d, 0, 6)), 1e-4);
 }
@@ -286,7 +310,8 @@ TEST(Model, LogitsToKeep) {
 TEST(Model, LossWithoutTargetsIsZero) {
   const Tensor<double> logits({1, 3, 4}, 1.0);
   const Tensor<Index> labels({1, 3}, kIgnoredTarget);
-  for (const Loss<double>& loss : {in_model_loss(Numerics<double>{}, logits, labels), recipe_loss(Numerics<double>{}, logits, labels, 0)}) {
+  for (const Loss<double>& loss :
+       {in_model_loss(Numerics<double>{}, logits, labels), recipe_loss(Numerics<double>{}, logits, labels, 0)}) {
     EXPECT_EQ(loss.value, 0);
     EXPECT_EQ(testing::rms(loss.d_logits), 0);
   }
@@ -298,7 +323,8 @@ TEST(Model, EmbeddingsInsteadOfIds) {
   ModelInput<double> ids = of_ids(random_ids(random, 2, 5, model.config.vocab_size)), embeddings;
   embeddings.embeddings = Tensor<double>({2, 5, model.config.hidden_size});
   for (Index t = 0; t < 10; ++t)
-    std::copy_n(&model.p["model.embed_tokens.weight"](ids.input_ids[t], 0), model.config.hidden_size, embeddings.embeddings->data() + t * model.config.hidden_size);
+    std::copy_n(&model.p["model.embed_tokens.weight"](ids.input_ids[t], 0), model.config.hidden_size,
+                embeddings.embeddings->data() + t * model.config.hidden_size);
   EXPECT_EQ(max_difference(model.hidden_states(ids), model.hidden_states(embeddings)), 0);
 }
 
@@ -309,7 +335,8 @@ TEST(Model, GreedyTakesTheLowestOfEqualLogits) {
 TEST(Model, GenerationIsArgmaxOverTheWholeSequence) {
   Random random(13);
   const Model model("M*E", random);
-  const auto generated = generate_greedily<double>({}, model.config, {}, model.p, random_ids(random, 2, 5, model.config.vocab_size), 6);
+  const auto generated =
+      generate_greedily<double>({}, model.config, {}, model.p, random_ids(random, 2, 5, model.config.vocab_size), 6);
   const Tensor<double> logits = lm_head_forward<double>({}, model.p, model.hidden_states(of_ids(generated.tokens)));
   for (Index b = 0; b < 2; ++b)
     for (Index t = 4; t < 10; ++t) EXPECT_EQ(greedy_tokens(columns(logits, t, t + 1))[b], generated.tokens(b, t + 1));
@@ -345,7 +372,8 @@ struct RunPrefillAndDecode {
     HybridCache<T> cache = make_cache<T>(config, input.input_ids.dim(0));
     Results<T> results;
     results["output.logits"] = lm_head_forward(num, p, backbone_step<T>(num, config, {}, p, input, cache));
-    if (const auto* beams = fixture.find("input.beam_idx")) reorder(cache, std::vector<Index>(beams->data.begin(), beams->data.end()));
+    if (const auto* beams = fixture.find("input.beam_idx"))
+      reorder(cache, std::vector<Index>(beams->data.begin(), beams->data.end()));
     for (int step = 0; step < fixture.attributes.at("decode_steps").get<int>(); ++step) {
       const std::string prefix = "decode." + std::to_string(step) + ".";
       input.input_ids = fixture[prefix + "input.input_ids"].as<Index>();

@@ -1,4 +1,4 @@
-// Mixture of experts: routed experts, a shared expert, an optional latent projection (spec 2.11).
+// Mixture of experts: routed experts, a shared expert, an optional latent projection.
 //
 //   l = fc1(x) if latent else x                     the router and the shared expert see x
 //   acc_t = sum over the token's experts e of  (w relu2(l_t Up_e + bu_e)) Down_e + w bd_e
@@ -22,7 +22,7 @@ namespace assay::reference {
 struct MoeOptions {
   RouterOptions router;
   bool fake_balanced_gate = false;
-  // Hugging Face: the routing weight is applied after the down projection, in float32 (spec 9.16).
+  // Hugging Face: the routing weight is applied after the down projection, in float32.
   bool weight_after_down = false;
 };
 MoeOptions moe_options(const NemotronV3Config& config);
@@ -30,15 +30,15 @@ MoeOptions moe_options(const NemotronV3Config& config);
 template <class T>
 struct MoeSaved {
   RouterOutput<T> router;
-  Tensor<T> latent;            // l [T, Dl]; empty: x itself
+  Tensor<T> latent;  // l [T, Dl]; empty: x itself
   ExpertPermutation permutation;
-  Tensor<T> h;                 // pre-activations of the permuted slots [slots, Fm]
-  Tensor<T> routed;            // acc, rounded [T, Dl]
+  Tensor<T> h;       // pre-activations of the permuted slots [slots, Fm]
+  Tensor<T> routed;  // acc, rounded [T, Dl]
   MlpSaved<T> shared;
 };
 
-// hidden_states [.., D]   token_mask, one element per token, null: all real. A masked token goes to no expert and counts
-// in no load. given_indices [T, k]: the experts to use instead of the router's own choice.
+// hidden_states [.., D]   token_mask, one element per token, null: all real. A masked token goes to no expert and
+// counts in no load. given_indices [T, k]: the experts to use instead of the router's own choice.
 template <class T>
 Tensor<T> moe_forward(const Numerics<T>& num, const MoeOptions& options, const ParameterScope<T>& p,
                       const Tensor<T>& hidden_states, const Tensor<std::uint8_t>* token_mask = nullptr,

@@ -21,17 +21,18 @@ struct ExpertSizes {
 };
 
 template <class T>
-ExpertSizes sizes_of(const ParameterScope<T>& p, const ExpertPermutation& permutation, const Tensor<T>& latent, const Tensor<T>& weights) {
+ExpertSizes sizes_of(const ParameterScope<T>& p, const ExpertPermutation& permutation, const Tensor<T>& latent,
+                     const Tensor<T>& weights) {
   const Tensor<T>& up = p["gate_and_up_projs"];
   if (latent.rank() != 2 || up.rank() != 3 || up.dim(1) != latent.dim(1))
-    throw std::invalid_argument("experts: latent " + to_string(latent.shape()) + ", gate_and_up_projs " + to_string(up.shape()) +
-                                "; want [T, Dl] and [E, Dl, Fm]");
+    throw std::invalid_argument("experts: latent " + to_string(latent.shape()) + ", gate_and_up_projs " +
+                                to_string(up.shape()) + "; want [T, Dl] and [E, Dl, Fm]");
   const ExpertSizes n = {latent.dim(0), weights.dim(1), up.dim(0), latent.dim(1), up.dim(2)};
   p.with_shape("down_projs", {n.experts, n.inner, n.width});
   if (weights.dim(0) != n.tokens || static_cast<Index>(permutation.offsets.size()) != n.experts + 1)
     throw std::invalid_argument("experts: weights " + to_string(weights.shape()) + ", permutation of " +
-                                std::to_string(permutation.offsets.size()) + " offsets; want " + to_string({n.tokens, n.k}) +
-                                " and " + std::to_string(n.experts + 1));
+                                std::to_string(permutation.offsets.size()) + " offsets; want " +
+                                to_string({n.tokens, n.k}) + " and " + std::to_string(n.experts + 1));
   return n;
 }
 
@@ -54,16 +55,19 @@ template <class T>
 Matrix<T> gathered(const Tensor<T>& rows, const ExpertPermutation& permutation, Index k, Index begin, Index end) {
   const Index width = rows.dim(1);
   Matrix<T> result(end - begin, width);
-  for (Index i = begin; i < end; ++i) std::copy_n(rows.data() + permutation.slots[i] / k * width, width, result.data() + (i - begin) * width);
+  for (Index i = begin; i < end; ++i)
+    std::copy_n(rows.data() + permutation.slots[i] / k * width, width, result.data() + (i - begin) * width);
   return result;
 }
 
 // Adds up, for every token, the rows of its slots: experts ascending, because the permutation is sorted by expert.
 // partial(sum, row) is one addition.
 template <class T, class Add>
-Tensor<T> summed_over_slots(const Tensor<T>& slot_rows, const ExpertPermutation& permutation, const ExpertSizes& n, const Add& add) {
+Tensor<T> summed_over_slots(const Tensor<T>& slot_rows, const ExpertPermutation& permutation, const ExpertSizes& n,
+                            const Add& add) {
   std::vector<std::vector<Index>> rows_of(n.tokens);
-  for (Index i = 0; i < static_cast<Index>(permutation.slots.size()); ++i) rows_of[permutation.slots[i] / n.k].push_back(i);
+  for (Index i = 0; i < static_cast<Index>(permutation.slots.size()); ++i)
+    rows_of[permutation.slots[i] / n.k].push_back(i);
   Tensor<T> total({n.tokens, n.width});
   parallel_for(n.tokens, 16, [&](Index begin, Index end) {
     for (Index t = begin; t < end; ++t)
@@ -102,7 +106,8 @@ ExpertPermutation permute_by_expert(const Tensor<Index>& indices, const Tensor<s
 
 template <class T>
 Tensor<T> experts_forward(const Numerics<T>& num, bool weight_after_down, const ParameterScope<T>& p,
-                          const ExpertPermutation& permutation, const Tensor<T>& latent, const Tensor<T>& weights, Tensor<T>& h) {
+                          const ExpertPermutation& permutation, const Tensor<T>& latent, const Tensor<T>& weights,
+                          Tensor<T>& h) {
   const ExpertSizes n = sizes_of(p, permutation, latent, weights);
   const Tensor<T>&up = p["gate_and_up_projs"], &down = p["down_projs"];
   const Tensor<T>*up_bias = p.find("gate_up_proj_bias"), *down_bias = p.find("down_proj_bias");
@@ -155,8 +160,9 @@ Tensor<T> experts_forward(const Numerics<T>& num, bool weight_after_down, const 
 
 template <class T>
 ExpertGradients<T> experts_backward(const Numerics<T>& num, bool weight_after_down, const ParameterScope<T>& p,
-                                    const ExpertPermutation& permutation, const Tensor<T>& latent, const Tensor<T>& weights,
-                                    const Tensor<T>& h, const Tensor<T>& d_acc, const GradientScope<T>& d_p) {
+                                    const ExpertPermutation& permutation, const Tensor<T>& latent,
+                                    const Tensor<T>& weights, const Tensor<T>& h, const Tensor<T>& d_acc,
+                                    const GradientScope<T>& d_p) {
   const ExpertSizes n = sizes_of(p, permutation, latent, weights);
   const Tensor<T>&up = p["gate_and_up_projs"], &down = p["down_projs"];
   const Tensor<T>*up_bias = p.find("gate_up_proj_bias"), *down_bias = p.find("down_proj_bias");
@@ -224,12 +230,12 @@ ExpertGradients<T> experts_backward(const Numerics<T>& num, bool weight_after_do
   return d;
 }
 
-#define ASSAY_INSTANTIATE(T)                                                                                              \
-  template Tensor<T> experts_forward(const Numerics<T>&, bool, const ParameterScope<T>&, const ExpertPermutation&,        \
-                                     const Tensor<T>&, const Tensor<T>&, Tensor<T>&);                                     \
-  template ExpertGradients<T> experts_backward(const Numerics<T>&, bool, const ParameterScope<T>&, const ExpertPermutation&, \
-                                               const Tensor<T>&, const Tensor<T>&, const Tensor<T>&, const Tensor<T>&,    \
-                                               const GradientScope<T>&);
+#define ASSAY_INSTANTIATE(T)                                                                                       \
+  template Tensor<T> experts_forward(const Numerics<T>&, bool, const ParameterScope<T>&, const ExpertPermutation&, \
+                                     const Tensor<T>&, const Tensor<T>&, Tensor<T>&);                              \
+  template ExpertGradients<T> experts_backward(const Numerics<T>&, bool, const ParameterScope<T>&,                 \
+                                               const ExpertPermutation&, const Tensor<T>&, const Tensor<T>&,       \
+                                               const Tensor<T>&, const Tensor<T>&, const GradientScope<T>&);
 ASSAY_INSTANTIATE(float)
 ASSAY_INSTANTIATE(double)
 #undef ASSAY_INSTANTIATE

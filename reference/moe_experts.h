@@ -1,5 +1,5 @@
-// The routed experts alone (spec 2.11, step 2): each slot (token t, choice j) through its expert, the results of a token
-// added up. Also what one rank of an expert-parallel group computes.
+// The routed experts alone: each slot (token t, choice j) through its expert, the results of a
+// token added up. Also what one rank of an expert-parallel group computes.
 #pragma once
 
 #include <vector>
@@ -31,7 +31,8 @@ struct ExpertGradients {
 // d_acc [T, Dl] is the gradient of the rounded acc.
 template <class T>
 ExpertGradients<T> experts_backward(const Numerics<T>& num, bool weight_after_down, const ParameterScope<T>& p,
-                                    const ExpertPermutation& permutation, const Tensor<T>& latent, const Tensor<T>& weights,
-                                    const Tensor<T>& h, const Tensor<T>& d_acc, const GradientScope<T>& d_p);
+                                    const ExpertPermutation& permutation, const Tensor<T>& latent,
+                                    const Tensor<T>& weights, const Tensor<T>& h, const Tensor<T>& d_acc,
+                                    const GradientScope<T>& d_p);
 
 }  // namespace assay::reference

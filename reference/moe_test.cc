@@ -26,7 +26,11 @@ struct Layer {
   Parameters<double> p;
 
   Layer(Random& random, const Sizes& n) {
-    options.router = {.n_routed_experts = n.experts, .num_experts_per_tok = n.k, .n_group = n.groups, .topk_group = n.kept, .routed_scaling_factor = 2.5};
+    options.router = {.n_routed_experts = n.experts,
+                      .num_experts_per_tok = n.k,
+                      .n_group = n.groups,
+                      .topk_group = n.kept,
+                      .routed_scaling_factor = 2.5};
     const Index input = n.latent ? n.latent : n.width;
     const auto add = [&](const char* name, Shape shape) { p.set(name, random.tensor<double>(std::move(shape))); };
     const auto add_linear = [&](const std::string& name, Index out, Index in) {
@@ -44,7 +48,8 @@ struct Layer {
     if (n.latent) add_linear("fc1_latent_proj", n.latent, n.width);
     if (n.latent) add_linear("fc2_latent_proj", n.width, n.latent);
   }
-  Tensor<double> forward(const Tensor<double>& x, const Tensor<std::uint8_t>* mask = nullptr, const Tensor<Index>* indices = nullptr) const {
+  Tensor<double> forward(const Tensor<double>& x, const Tensor<std::uint8_t>* mask = nullptr,
+                         const Tensor<Index>* indices = nullptr) const {
     return moe_forward<double>(Numerics<double>{}, options, p, x, mask, indices);
   }
 };
@@ -128,7 +133,8 @@ TEST(Moe, AMaskedTokenGetsTheSharedExpertAndThroughALatentTheBias) {
     const Layer layer(random, {.latent = latent});
     const Tensor<double> x = random.tensor<double>({3, 6});
     const Tensor<std::uint8_t> mask({3});
-    Tensor<double> wanted = mlp_forward<double>(Numerics<double>{}, ParameterScope<double>(layer.p, "shared_experts."), x);
+    Tensor<double> wanted =
+        mlp_forward<double>(Numerics<double>{}, ParameterScope<double>(layer.p, "shared_experts."), x);
     for (Index i = 0; i < wanted.size() && latent; ++i) wanted[i] += layer.p["fc2_latent_proj.bias"][i % 6];
     EXPECT_LE(max_difference(layer.forward(x, &mask), wanted), kExact);
   }
@@ -144,7 +150,8 @@ TEST(Moe, ExpertsWithoutTokensHaveGradientZero) {
   moe_forward<double>(num, layer.options, layer.p, x, nullptr, &indices, &saved);
   Parameters<double> d_p;
   moe_backward<double>(num, layer.options, layer.p, x, nullptr, saved, d_out, d_p);
-  for (const char* name : {"experts.gate_and_up_projs", "experts.down_projs", "experts.gate_up_proj_bias", "experts.down_proj_bias"}) {
+  for (const char* name :
+       {"experts.gate_and_up_projs", "experts.down_projs", "experts.gate_up_proj_bias", "experts.down_proj_bias"}) {
     const Tensor<double>& d = d_p[name];
     const Index each = d.size() / 6;
     for (Index i = 0; i < d.size(); ++i)
@@ -159,8 +166,8 @@ TEST(Moe, PermutingExpertsChangesNothing) {
   const Layer layer(random, {.experts = 5, .k = 2});
   Layer permuted = layer;
   const Index order[] = {3, 0, 4, 1, 2};
-  for (const char* name : {"gate.weight", "gate.e_score_correction_bias", "experts.gate_and_up_projs", "experts.down_projs",
-                           "experts.gate_up_proj_bias", "experts.down_proj_bias"}) {
+  for (const char* name : {"gate.weight", "gate.e_score_correction_bias", "experts.gate_and_up_projs",
+                           "experts.down_projs", "experts.gate_up_proj_bias", "experts.down_proj_bias"}) {
     const Tensor<double>& from = layer.p[name];
     const Index each = from.size() / 5;
     for (Index e = 0; e < 5; ++e) std::copy_n(from.data() + order[e] * each, each, permuted.p[name].data() + e * each);
@@ -172,12 +179,14 @@ TEST(Moe, PermutingExpertsChangesNothing) {
 TEST(Moe, IdenticalExpertsAreOneExpert) {
   Random random(6);
   Layer layer(random, {.experts = 5, .k = 3});
-  for (const char* name : {"experts.gate_and_up_projs", "experts.down_projs", "experts.gate_up_proj_bias", "experts.down_proj_bias"}) {
+  for (const char* name :
+       {"experts.gate_and_up_projs", "experts.down_projs", "experts.gate_up_proj_bias", "experts.down_proj_bias"}) {
     Tensor<double>& stack = layer.p[name];
     for (Index i = stack.size() / 5; i < stack.size(); ++i) stack[i] = stack[i % (stack.size() / 5)];
   }
   const Tensor<double> x = random.tensor<double>({9, 6});
-  const Tensor<Index> other({9, 3}, std::vector<Index>{0, 1, 2, 1, 2, 3, 2, 3, 4, 3, 4, 0, 4, 0, 1, 0, 2, 4, 1, 3, 0, 2, 4, 1, 3, 0, 2});
+  const Tensor<Index> other(
+      {9, 3}, std::vector<Index>{0, 1, 2, 1, 2, 3, 2, 3, 4, 3, 4, 0, 4, 0, 1, 0, 2, 4, 1, 3, 0, 2, 4, 1, 3, 0, 2});
   // The weights sum to the scale whoever is chosen.
   EXPECT_LE(max_difference(layer.forward(x), layer.forward(x, nullptr, &other)), kExact);
 }
@@ -195,7 +204,8 @@ TEST(Moe, AllExpertsAreUsedWhenEIsK) {
   Random random(8);
   const Layer layer(random, {.experts = 4, .k = 4});
   MoeSaved<double> saved;
-  moe_forward<double>(Numerics<double>{}, layer.options, layer.p, random.tensor<double>({7, 6}), nullptr, nullptr, &saved);
+  moe_forward<double>(Numerics<double>{}, layer.options, layer.p, random.tensor<double>({7, 6}), nullptr, nullptr,
+                      &saved);
   for (Index load : saved.router.expert_load.span()) EXPECT_EQ(load, 7);
 }
 
@@ -214,7 +224,8 @@ struct RunMoe {
     const auto* given_mask = mask.empty() ? nullptr : &mask;
     MoeSaved<T> saved;
     Results<T> results;
-    results["output.hidden_states"] = moe_forward<T>(num, options, p, x, given_mask, indices.empty() ? nullptr : &indices, &saved);
+    results["output.hidden_states"] =
+        moe_forward<T>(num, options, p, x, given_mask, indices.empty() ? nullptr : &indices, &saved);
     results["output.router.weights"] = saved.router.weights;
     if (!indices.empty()) {
       results["output.router.indices"] = fixture["output.router.indices"].as<T>();
@@ -222,7 +233,8 @@ struct RunMoe {
       for (T value : shortfall.span()) EXPECT_LE(value, 1e-6);
     }
     Parameters<T> d_p;
-    results["grad.input.hidden_states"] = moe_backward<T>(num, options, p, x, given_mask, saved, fixture["grad.output.hidden_states"].as<T>(), d_p);
+    results["grad.input.hidden_states"] =
+        moe_backward<T>(num, options, p, x, given_mask, saved, fixture["grad.output.hidden_states"].as<T>(), d_p);
     testing::add_gradients(results, d_p);
     return results;
   }

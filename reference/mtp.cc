@@ -13,7 +13,8 @@ namespace {
 // Rolled left by `depth` along the tokens of each row; zeros come in at the end. [B, S, ..]
 template <class U>
 Tensor<U> rolled(const Tensor<U>& t, Index depth) {
-  const Index seq_len = t.dim(1), row = t.dim(0) == 0 ? 0 : t.size() / t.dim(0), each = seq_len == 0 ? 0 : row / seq_len;
+  const Index seq_len = t.dim(1), row = t.dim(0) == 0 ? 0 : t.size() / t.dim(0),
+              each = seq_len == 0 ? 0 : row / seq_len;
   Tensor<U> result(t.shape());
   if (depth < seq_len)
     for (Index b = 0; b < t.dim(0); ++b)
@@ -24,7 +25,8 @@ Tensor<U> rolled(const Tensor<U>& t, Index depth) {
 // The transpose of rolled: what fell out at the front has no gradient.
 template <class T>
 Tensor<T> rolled_back(const Tensor<T>& t, Index depth) {
-  const Index seq_len = t.dim(1), row = t.dim(0) == 0 ? 0 : t.size() / t.dim(0), each = seq_len == 0 ? 0 : row / seq_len;
+  const Index seq_len = t.dim(1), row = t.dim(0) == 0 ? 0 : t.size() / t.dim(0),
+              each = seq_len == 0 ? 0 : row / seq_len;
   Tensor<T> result(t.shape());
   if (depth < seq_len)
     for (Index b = 0; b < t.dim(0); ++b)
@@ -51,7 +53,8 @@ Tensor<T> half(const Tensor<T>& fused, Index which) {
   Shape shape = fused.shape();
   shape.back() = width;
   Tensor<T> result(shape);
-  for (Index t = 0; t * width < result.size(); ++t) std::copy_n(fused.data() + (2 * t + which) * width, width, result.data() + t * width);
+  for (Index t = 0; t * width < result.size(); ++t)
+    std::copy_n(fused.data() + (2 * t + which) * width, width, result.data() + t * width);
   return result;
 }
 
@@ -66,22 +69,26 @@ void add_to(const Numerics<T>& num, Tensor<T>& sum, const Tensor<T>& term) {
 
 // Where the sublayer at `position` of depth d (from 0) keeps its parameters.
 std::string sublayer_prefix(const NemotronV3Config& config, Index depth, Index position) {
-  const Index stored = config.mtp_use_repeated_layer ? 0 : depth, length = static_cast<Index>(config.mtp_layers_block_type.size());
+  const Index stored = config.mtp_use_repeated_layer ? 0 : depth,
+              length = static_cast<Index>(config.mtp_layers_block_type.size());
   return "mtp.layers." + std::to_string(stored * length + position) + ".";
 }
 
 template <class T>
-Tensor<T> rolled_embeddings(const NemotronV3Config& config, const Parameters<T>& p, const ModelInput<T>& input, Index depth) {
+Tensor<T> rolled_embeddings(const NemotronV3Config& config, const Parameters<T>& p, const ModelInput<T>& input,
+                            Index depth) {
   if (input.embeddings) return rolled(*input.embeddings, depth);
   const Tensor<Index> ids = rolled(input.input_ids, depth);
-  return embedding_forward(p["model.embed_tokens.weight"], ids.span()).reshaped({ids.dim(0), ids.dim(1), config.hidden_size});
+  return embedding_forward(p["model.embed_tokens.weight"], ids.span())
+      .reshaped({ids.dim(0), ids.dim(1), config.hidden_size});
 }
 
 }  // namespace
 
 template <class T>
-MtpOutput<T> mtp_forward(const Numerics<T>& num, const NemotronV3Config& config, const Quirks& quirks, const Parameters<T>& p,
-                         const ModelInput<T>& input, const MixerInputs<T>& inputs, const Tensor<T>& hidden_states) {
+MtpOutput<T> mtp_forward(const Numerics<T>& num, const NemotronV3Config& config, const Quirks& quirks,
+                         const Parameters<T>& p, const ModelInput<T>& input, const MixerInputs<T>& inputs,
+                         const Tensor<T>& hidden_states) {
   MtpOutput<T> out;
   if (!config.has_mtp()) return out;
   const Index length = static_cast<Index>(config.mtp_layers_block_type.size());
@@ -90,13 +97,14 @@ MtpOutput<T> mtp_forward(const Numerics<T>& num, const NemotronV3Config& config,
     MtpDepthSaved<T> s;
     s.embeddings = rolled_embeddings(config, p, input, d + 1);
     s.hidden_states = d == 0 ? hidden_states : out.hidden_states.back();
-    s.fused = concatenated(model_norm_forward(num, config, quirks, first["enorm.weight"], s.embeddings, &s.enorm_rstd),
-                           model_norm_forward(num, config, quirks, first["hnorm.weight"], s.hidden_states, &s.hnorm_rstd));
+    s.fused =
+        concatenated(model_norm_forward(num, config, quirks, first["enorm.weight"], s.embeddings, &s.enorm_rstd),
+                     model_norm_forward(num, config, quirks, first["hnorm.weight"], s.hidden_states, &s.hnorm_rstd));
     Tensor<T> x = linear_forward(num, s.fused, first["eh_proj.weight"]);
     s.blocks.resize(length);
     for (Index i = 0; i < length; ++i)
-      x = block_forward(num, config, quirks, config.mtp_layers_block_type[i], ParameterScope<T>(p, sublayer_prefix(config, d, i)), x,
-                        inputs, &s.blocks[i]);
+      x = block_forward(num, config, quirks, config.mtp_layers_block_type[i],
+                        ParameterScope<T>(p, sublayer_prefix(config, d, i)), x, inputs, &s.blocks[i]);
     out.hidden_states.push_back(model_norm_forward(num, config, quirks, last["final_layernorm.weight"], x, &s.rstd));
     s.stream = std::move(x);
     out.saved.push_back(std::move(s));
@@ -105,42 +113,48 @@ MtpOutput<T> mtp_forward(const Numerics<T>& num, const NemotronV3Config& config,
 }
 
 template <class T>
-Tensor<T> mtp_backward(const Numerics<T>& num, const NemotronV3Config& config, const Quirks& quirks, const Parameters<T>& p,
-                       const ModelInput<T>& input, const MixerInputs<T>& inputs, const MtpOutput<T>& out,
-                       const std::vector<Tensor<T>>& d_hidden_states, Parameters<T>& d_p, Tensor<T>* d_embeddings) {
-  require(d_hidden_states.size() == out.saved.size(), "mtp_backward: ", d_hidden_states.size(), " gradients; want ", out.saved.size());
+Tensor<T> mtp_backward(const Numerics<T>& num, const NemotronV3Config& config, const Quirks& quirks,
+                       const Parameters<T>& p, const ModelInput<T>& input, const MixerInputs<T>& inputs,
+                       const MtpOutput<T>& out, const std::vector<Tensor<T>>& d_hidden_states, Parameters<T>& d_p,
+                       Tensor<T>* d_embeddings) {
+  require(d_hidden_states.size() == out.saved.size(), "mtp_backward: ", d_hidden_states.size(), " gradients; want ",
+          out.saved.size());
   const Index length = static_cast<Index>(config.mtp_layers_block_type.size());
   Tensor<T> d_h;  // of h^d: from the depth after it
   for (Index d = static_cast<Index>(out.saved.size()); d-- > 0;) {
     const MtpDepthSaved<T>& s = out.saved[d];
     const std::string first = sublayer_prefix(config, d, 0), last = sublayer_prefix(config, d, length - 1);
     add_to(num, d_h, d_hidden_states[d]);
-    Tensor<T> d_x = model_norm_backward(num, ParameterScope<T>(p, last), "final_layernorm.weight", s.stream, s.rstd, d_h,
-                                        config.residual_in_fp32, GradientScope<T>(d_p, last));
+    Tensor<T> d_x = model_norm_backward(num, ParameterScope<T>(p, last), "final_layernorm.weight", s.stream, s.rstd,
+                                        d_h, config.residual_in_fp32, GradientScope<T>(d_p, last));
     for (Index i = length; i-- > 0;) {
       const std::string prefix = sublayer_prefix(config, d, i);
-      d_x = block_backward(num, config, quirks, config.mtp_layers_block_type[i], ParameterScope<T>(p, prefix), inputs, s.blocks[i],
-                           d_x, config.residual_in_fp32 && i > 0, GradientScope<T>(d_p, prefix));
+      d_x = block_backward(num, config, quirks, config.mtp_layers_block_type[i], ParameterScope<T>(p, prefix), inputs,
+                           s.blocks[i], d_x, config.residual_in_fp32 && i > 0, GradientScope<T>(d_p, prefix));
     }
     const ParameterScope<T> scope(p, first);
     const GradientScope<T> d_scope(d_p, first);
     LinearGradients<T> d_fusion = linear_backward(num, s.fused, scope["eh_proj.weight"], d_x);
     d_scope.add(num, "eh_proj.weight", std::move(d_fusion.weight));
-    const Tensor<T> d_e = model_norm_backward(num, scope, "enorm.weight", s.embeddings, s.enorm_rstd, half(d_fusion.x, 0), false, d_scope);
-    d_h = model_norm_backward(num, scope, "hnorm.weight", s.hidden_states, s.hnorm_rstd, half(d_fusion.x, 1), false, d_scope);
+    const Tensor<T> d_e = model_norm_backward(num, scope, "enorm.weight", s.embeddings, s.enorm_rstd,
+                                              half(d_fusion.x, 0), false, d_scope);
+    d_h = model_norm_backward(num, scope, "hnorm.weight", s.hidden_states, s.hnorm_rstd, half(d_fusion.x, 1), false,
+                              d_scope);
     if (input.embeddings) {
       if (d_embeddings) add_to(num, *d_embeddings, rolled_back(d_e, d + 1));
     } else {
       const Tensor<Index> ids = rolled(input.input_ids, d + 1);
-      GradientScope<T>(d_p).add(num, "model.embed_tokens.weight",
-                                embedding_backward(num, ids.span(), d_e.reshaped({ids.size(), config.hidden_size}), config.vocab_size));
+      GradientScope<T>(d_p).add(
+          num, "model.embed_tokens.weight",
+          embedding_backward(num, ids.span(), d_e.reshaped({ids.size(), config.hidden_size}), config.vocab_size));
     }
   }
   return d_h;
 }
 
 Tensor<Index> mtp_targets(const Tensor<Index>& labels, Index depth, const Tensor<std::int32_t>* seq_idx) {
-  require(labels.rank() == 2 && depth >= 0, "mtp_targets: labels ", to_string(labels.shape()), ", depth ", depth, "; want [B, S] and >= 0");
+  require(labels.rank() == 2 && depth >= 0, "mtp_targets: labels ", to_string(labels.shape()), ", depth ", depth,
+          "; want [B, S] and >= 0");
   if (seq_idx) require_shape("mtp_targets", "seq_idx", *seq_idx, labels.shape());
   Tensor<Index> targets(labels.shape(), kIgnoredTarget);
   for (Index b = 0; b < labels.dim(0); ++b)
@@ -150,8 +164,9 @@ Tensor<Index> mtp_targets(const Tensor<Index>& labels, Index depth, const Tensor
 }
 
 template <class T>
-TrainingStep<T> training_step(const Numerics<T>& num, const NemotronV3Config& config, const Quirks& quirks, const Parameters<T>& p,
-                              const ModelInput<T>& input, const Tensor<Index>& labels, Index num_label_tokens, Parameters<T>& d_p) {
+TrainingStep<T> training_step(const Numerics<T>& num, const NemotronV3Config& config, const Quirks& quirks,
+                              const Parameters<T>& p, const ModelInput<T>& input, const Tensor<Index>& labels,
+                              Index num_label_tokens, Parameters<T>& d_p) {
   BackboneSaved<T> saved;
   const Tensor<T> h = backbone_forward(num, config, quirks, p, input, &saved);
   MtpOutput<T> mtp = mtp_forward(num, config, quirks, p, input, saved.inputs, h);
@@ -165,7 +180,8 @@ TrainingStep<T> training_step(const Numerics<T>& num, const NemotronV3Config& co
   for (std::size_t d = 0; d < depths; ++d) {
     const Tensor<T> logits = lm_head_forward(num, p, mtp.hidden_states[d]);
     const Tensor<std::int32_t>* documents = saved.inputs.seq_idx ? &*saved.inputs.seq_idx : nullptr;
-    Loss<T> loss = recipe_loss(num.unrounded(), logits, mtp_targets(labels, static_cast<Index>(d) + 1, documents), num_label_tokens);
+    Loss<T> loss = recipe_loss(num.unrounded(), logits, mtp_targets(labels, static_cast<Index>(d) + 1, documents),
+                               num_label_tokens);
     step.loss.depths.push_back(loss.value);
     for (T& value : loss.d_logits.span()) value = num.store(weight * value);
     d_mtp.push_back(lm_head_backward(num, p, mtp.hidden_states[d], loss.d_logits, d_p));
@@ -175,21 +191,23 @@ TrainingStep<T> training_step(const Numerics<T>& num, const NemotronV3Config& co
   step.loss.total = step.loss.main + step.loss.mtp;
 
   Tensor<T> d_h = lm_head_backward(num, p, h, main.d_logits, d_p);
-  if (depths > 0) add_to(num, d_h, mtp_backward(num, config, quirks, p, input, saved.inputs, mtp, d_mtp, d_p, &step.d_embeddings));
+  if (depths > 0)
+    add_to(num, d_h, mtp_backward(num, config, quirks, p, input, saved.inputs, mtp, d_mtp, d_p, &step.d_embeddings));
   const Tensor<T> d_from_backbone = backbone_backward(num, config, quirks, p, input, saved, d_h, d_p);
   if (input.embeddings) add_to(num, step.d_embeddings, d_from_backbone);
   step.mtp_hidden_states = std::move(mtp.hidden_states);
   return step;
 }
 
-#define ASSAY_INSTANTIATE(T)                                                                                              \
-  template MtpOutput<T> mtp_forward(const Numerics<T>&, const NemotronV3Config&, const Quirks&, const Parameters<T>&,     \
-                                    const ModelInput<T>&, const MixerInputs<T>&, const Tensor<T>&);                       \
-  template Tensor<T> mtp_backward(const Numerics<T>&, const NemotronV3Config&, const Quirks&, const Parameters<T>&,       \
-                                  const ModelInput<T>&, const MixerInputs<T>&, const MtpOutput<T>&,                       \
-                                  const std::vector<Tensor<T>>&, Parameters<T>&, Tensor<T>*);                             \
-  template TrainingStep<T> training_step(const Numerics<T>&, const NemotronV3Config&, const Quirks&, const Parameters<T>&, \
-                                         const ModelInput<T>&, const Tensor<Index>&, Index, Parameters<T>&);
+#define ASSAY_INSTANTIATE(T)                                                                                          \
+  template MtpOutput<T> mtp_forward(const Numerics<T>&, const NemotronV3Config&, const Quirks&, const Parameters<T>&, \
+                                    const ModelInput<T>&, const MixerInputs<T>&, const Tensor<T>&);                   \
+  template Tensor<T> mtp_backward(const Numerics<T>&, const NemotronV3Config&, const Quirks&, const Parameters<T>&,   \
+                                  const ModelInput<T>&, const MixerInputs<T>&, const MtpOutput<T>&,                   \
+                                  const std::vector<Tensor<T>>&, Parameters<T>&, Tensor<T>*);                         \
+  template TrainingStep<T> training_step(const Numerics<T>&, const NemotronV3Config&, const Quirks&,                  \
+                                         const Parameters<T>&, const ModelInput<T>&, const Tensor<Index>&, Index,     \
+                                         Parameters<T>&);
 ASSAY_INSTANTIATE(float)
 ASSAY_INSTANTIATE(double)
 #undef ASSAY_INSTANTIATE

@@ -58,7 +58,9 @@ TEST(Mtp, GradientsAreFiniteDifferences) {
     const Numerics<double> num;
     Parameters<double> d_p, unused;
     training_step<double>(num, config, {}, p, input, labels, 15, d_p);
-    testing::check_gradients(p, d_p, [&] { return training_step<double>(num, config, {}, p, input, labels, 15, unused).loss.total; }, 1e-6, 8);
+    testing::check_gradients(
+        p, d_p, [&] { return training_step<double>(num, config, {}, p, input, labels, 15, unused).loss.total; }, 1e-6,
+        8);
   }
 }
 
@@ -73,7 +75,8 @@ TEST(Mtp, GivenEmbeddingsGetTheGradientOfTheirIds) {
   for (Index d = 0; d < config.hidden_size; ++d) zeroed["model.embed_tokens.weight"](0, d) = 0;
   embeddings.embeddings = Tensor<double>({2, 7, config.hidden_size});
   for (Index t = 0; t < 14; ++t)
-    std::copy_n(&zeroed["model.embed_tokens.weight"](ids.input_ids[t], 0), config.hidden_size, embeddings.embeddings->data() + t * config.hidden_size);
+    std::copy_n(&zeroed["model.embed_tokens.weight"](ids.input_ids[t], 0), config.hidden_size,
+                embeddings.embeddings->data() + t * config.hidden_size);
   const Tensor<Index> labels = random_ids(random, 2, 7, config.vocab_size);
   Parameters<double> d_ids, d_embeddings;
   const auto by_id = training_step<double>({}, config, {}, zeroed, ids, labels, 14, d_ids);
@@ -82,9 +85,11 @@ TEST(Mtp, GivenEmbeddingsGetTheGradientOfTheirIds) {
   EXPECT_EQ(d_embeddings.find("model.embed_tokens.weight"), nullptr);
   Tensor<double> scattered({config.vocab_size, config.hidden_size});
   for (Index t = 0; t < 14; ++t)
-    for (Index d = 0; d < config.hidden_size; ++d) scattered(ids.input_ids[t], d) += by_embedding.d_embeddings[t * config.hidden_size + d];
+    for (Index d = 0; d < config.hidden_size; ++d)
+      scattered(ids.input_ids[t], d) += by_embedding.d_embeddings[t * config.hidden_size + d];
   for (Index v = 1; v < config.vocab_size; ++v)  // id 0 also stands for what is rolled in
-    for (Index d = 0; d < config.hidden_size; ++d) EXPECT_NEAR(scattered(v, d), d_ids["model.embed_tokens.weight"](v, d), 1e-12);
+    for (Index d = 0; d < config.hidden_size; ++d)
+      EXPECT_NEAR(scattered(v, d), d_ids["model.embed_tokens.weight"](v, d), 1e-12);
 }
 
 TEST(Mtp, WithoutItsLossTheBackboneIsTrainedAlone) {
@@ -99,7 +104,8 @@ TEST(Mtp, WithoutItsLossTheBackboneIsTrainedAlone) {
   training_step<double>({}, config, {}, p, input, labels, 14, with);
   config.num_nextn_predict_layers = 0;
   training_step<double>({}, config, {}, p, input, labels, 14, without);
-  for (const auto& [name, gradient] : without.entries()) EXPECT_LE(max_difference(with[name], gradient.value), 1e-13) << name;
+  for (const auto& [name, gradient] : without.entries())
+    EXPECT_LE(max_difference(with[name], gradient.value), 1e-13) << name;
   for (const auto& [name, gradient] : with.entries())
     if (name.starts_with("mtp.")) {
       EXPECT_EQ(testing::rms(gradient.value), 0) << name;
@@ -112,7 +118,8 @@ TEST(Mtp, ARepeatedLayerIsTwoEqualLayers) {
   Parameters<double> once = small_parameters(config, random), twice = once;
   for (const auto& [name, parameter] : once.entries())
     for (const auto& [from, to] : {std::pair{"mtp.layers.0.", "mtp.layers.2."}, {"mtp.layers.1.", "mtp.layers.3."}})
-      if (name.starts_with(from)) twice.set(to + name.substr(std::string(from).size()), parameter.value, parameter.flags);
+      if (name.starts_with(from))
+        twice.set(to + name.substr(std::string(from).size()), parameter.value, parameter.flags);
   ModelInput<double> input;
   input.input_ids = random_ids(random, 2, 7, config.vocab_size);
   const Tensor<Index> labels = random_ids(random, 2, 7, config.vocab_size);
@@ -164,12 +171,14 @@ struct RunRecipeLoss {
     NemotronV3Config config = fixture.model_config();
     config.mtp_loss_scaling_factor = fixture.attributes.at("scaling_factor");
     // physical_depths counts stored sublayers.
-    config.mtp_use_repeated_layer = fixture.attributes.at("physical_depths").get<Index>() <
-                                    config.num_nextn_predict_layers * static_cast<Index>(config.mtp_layers_block_type.size());
+    config.mtp_use_repeated_layer =
+        fixture.attributes.at("physical_depths").get<Index>() <
+        config.num_nextn_predict_layers * static_cast<Index>(config.mtp_layers_block_type.size());
     ModelInput<T> input;
     input.input_ids = fixture["input.input_ids"].as<Index>();
     Parameters<T> d_p;
-    const auto step = training_step<T>(num, config, {}, p, input, fixture["input.labels"].as<Index>(), fixture.attributes.at("num_label_tokens"), d_p);
+    const auto step = training_step<T>(num, config, {}, p, input, fixture["input.labels"].as<Index>(),
+                                       fixture.attributes.at("num_label_tokens"), d_p);
     Results<T> results;
     const auto add = [&](const std::string& name, T value) { results[name] = Tensor<T>({}, {value}); };
     add("output.loss", step.loss.total);

@@ -21,12 +21,14 @@ AttentionMask<T> mask_between(const ContextParallelTokens& tokens, Index query_r
   const Index queries = static_cast<Index>(q.size()), keys = static_cast<Index>(k.size());
   Tensor<std::uint8_t> allowed({1, 1, queries, keys});
   for (Index i = 0; i < queries; ++i)
-    for (Index j = 0; j < keys; ++j) allowed(0, 0, i, j) = k[j] <= q[i] && tokens.document[k[j]] == tokens.document[q[i]];
+    for (Index j = 0; j < keys; ++j)
+      allowed(0, 0, i, j) = k[j] <= q[i] && tokens.document[k[j]] == tokens.document[q[i]];
   return AttentionMask<T>::allowed(std::move(allowed));
 }
 
 template <class T>
-Tensor<T> heads_of(const Numerics<T>& num, const ParameterScope<T>& p, const Tensor<T>& u, Index heads, Index head_dim) {
+Tensor<T> heads_of(const Numerics<T>& num, const ParameterScope<T>& p, const Tensor<T>& u, Index heads,
+                   Index head_dim) {
   return projection_forward(num, p, u, heads * head_dim).reshaped({u.dim(0), u.dim(1), heads, head_dim});
 }
 
@@ -64,8 +66,8 @@ struct Range {
   Index begin, end;
 };
 Range share(const char* what, Index total, Index rank, Index ranks) {
-  require(ranks >= 1 && rank >= 0 && rank < ranks && total % ranks == 0, "partition: ", total, " ", what, " over ", ranks,
-          " ranks; want a multiple, and 0 <= rank < ranks");
+  require(ranks >= 1 && rank >= 0 && rank < ranks && total % ranks == 0, "partition: ", total, " ", what, " over ",
+          ranks, " ranks; want a multiple, and 0 <= rank < ranks");
   return {rank * total / ranks, (rank + 1) * total / ranks};
 }
 
@@ -92,7 +94,8 @@ ContextParallelTokens context_parallel_tokens(const std::vector<Index>& cu_seqle
 template <class T>
 std::vector<Tensor<T>> shard_tokens(const Tensor<T>& whole, const ContextParallelTokens& tokens) {
   const Index batch = whole.dim(0), seq_len = whole.dim(1), each = whole.size() / std::max<Index>(1, batch * seq_len);
-  require(seq_len == static_cast<Index>(tokens.document.size()), "shard_tokens: ", seq_len, " tokens; want ", tokens.document.size());
+  require(seq_len == static_cast<Index>(tokens.document.size()), "shard_tokens: ", seq_len, " tokens; want ",
+          tokens.document.size());
   std::vector<Tensor<T>> shards;
   for (const std::vector<Index>& positions : tokens.positions) {
     Shape shape = whole.shape();
@@ -125,8 +128,10 @@ Tensor<T> join_tokens(const std::vector<Tensor<T>>& shards, const ContextParalle
 }
 
 template <class T>
-std::vector<Tensor<T>> context_parallel_attention_forward(const Numerics<T>& num, const AttentionDims& dims, const ParameterScope<T>& p,
-                                                          const std::vector<Tensor<T>>& hidden_states, const ContextParallelTokens& tokens,
+std::vector<Tensor<T>> context_parallel_attention_forward(const Numerics<T>& num, const AttentionDims& dims,
+                                                          const ParameterScope<T>& p,
+                                                          const std::vector<Tensor<T>>& hidden_states,
+                                                          const ContextParallelTokens& tokens,
                                                           ContextParallelAttentionSaved<T>* saved) {
   const Index ranks = static_cast<Index>(hidden_states.size());
   ContextParallelAttentionSaved<T> s;
@@ -139,21 +144,23 @@ std::vector<Tensor<T>> context_parallel_attention_forward(const Numerics<T>& num
   for (Index r = 0; r < ranks; ++r) {
     std::vector<AttentionOutput<T>> parts;
     for (Index other = 0; other < ranks; ++other)
-      parts.push_back(attention_forward(num.unrounded(), s.ranks[r].q, s.ranks[other].k, s.ranks[other].v, mask_between<T>(tokens, r, other)));
+      parts.push_back(attention_forward(num.unrounded(), s.ranks[r].q, s.ranks[other].k, s.ranks[other].v,
+                                        mask_between<T>(tokens, r, other)));
     s.ranks[r].attention = merge_attention(num, parts);
     Shape concat = hidden_states[r].shape();
     concat.back() = dims.num_attention_heads * dims.head_dim;
-    out.push_back(projection_forward(num, p.scope("o_proj."), s.ranks[r].attention.o.reshaped(concat), hidden_states[r].dim(-1)));
+    out.push_back(
+        projection_forward(num, p.scope("o_proj."), s.ranks[r].attention.o.reshaped(concat), hidden_states[r].dim(-1)));
   }
   if (saved) *saved = std::move(s);
   return out;
 }
 
 template <class T>
-std::vector<Tensor<T>> context_parallel_attention_backward(const Numerics<T>& num, const AttentionDims& dims, const ParameterScope<T>& p,
-                                                           const std::vector<Tensor<T>>& hidden_states, const ContextParallelTokens& tokens,
-                                                           const ContextParallelAttentionSaved<T>& saved,
-                                                           const std::vector<Tensor<T>>& d_out, const GradientScope<T>& d_p) {
+std::vector<Tensor<T>> context_parallel_attention_backward(
+    const Numerics<T>& num, const AttentionDims& dims, const ParameterScope<T>& p,
+    const std::vector<Tensor<T>>& hidden_states, const ContextParallelTokens& tokens,
+    const ContextParallelAttentionSaved<T>& saved, const std::vector<Tensor<T>>& d_out, const GradientScope<T>& d_p) {
   const Index ranks = static_cast<Index>(hidden_states.size());
   const auto concat = [&](Index r, Index heads) {
     Shape shape = hidden_states[r].shape();
@@ -163,11 +170,14 @@ std::vector<Tensor<T>> context_parallel_attention_backward(const Numerics<T>& nu
   std::vector<AttentionGradients<T>> d(ranks);
   for (Index r = 0; r < ranks; ++r) {
     const AttentionLayerSaved<T>& own = saved.ranks[r];
-    const Tensor<T> d_o = projection_backward(num, p, "o_proj.", own.attention.o.reshaped(concat(r, dims.num_attention_heads)), d_out[r], d_p)
-                              .reshaped(own.q.shape());
+    const Tensor<T> d_o =
+        projection_backward(num, p, "o_proj.", own.attention.o.reshaped(concat(r, dims.num_attention_heads)), d_out[r],
+                            d_p)
+            .reshaped(own.q.shape());
     for (Index other = 0; other < ranks; ++other) {
-      const AttentionGradients<T> part = attention_backward(num.unrounded(), own.q, saved.ranks[other].k, saved.ranks[other].v,
-                                                            mask_between<T>(tokens, r, other), own.attention, d_o);
+      const AttentionGradients<T> part =
+          attention_backward(num.unrounded(), own.q, saved.ranks[other].k, saved.ranks[other].v,
+                             mask_between<T>(tokens, r, other), own.attention, d_o);
       add_to(d[r].q, part.q);
       add_to(d[other].k, part.k);
       add_to(d[other].v, part.v);
@@ -179,7 +189,8 @@ std::vector<Tensor<T>> context_parallel_attention_backward(const Numerics<T>& nu
     const Index kv = dims.num_key_value_heads;
     Tensor<T> d_u = projection_backward(num, p, "v_proj.", hidden_states[r], d[r].v.reshaped(concat(r, kv)), d_p);
     add_to(d_u, projection_backward(num, p, "k_proj.", hidden_states[r], d[r].k.reshaped(concat(r, kv)), d_p));
-    add_to(d_u, projection_backward(num, p, "q_proj.", hidden_states[r], d[r].q.reshaped(concat(r, dims.num_attention_heads)), d_p));
+    add_to(d_u, projection_backward(num, p, "q_proj.", hidden_states[r],
+                                    d[r].q.reshaped(concat(r, dims.num_attention_heads)), d_p));
     num.store(d_u.span());
     d_hidden_states.push_back(std::move(d_u));
   }
@@ -187,8 +198,10 @@ std::vector<Tensor<T>> context_parallel_attention_backward(const Numerics<T>& nu
 }
 
 template <class T>
-std::vector<Tensor<T>> expert_parallel_forward(const Numerics<T>& num, const ParameterScope<T>& experts, const std::vector<Tensor<T>>& latent,
-                                               const std::vector<Tensor<T>>& weights, const std::vector<Tensor<Index>>& indices) {
+std::vector<Tensor<T>> expert_parallel_forward(const Numerics<T>& num, const ParameterScope<T>& experts,
+                                               const std::vector<Tensor<T>>& latent,
+                                               const std::vector<Tensor<T>>& weights,
+                                               const std::vector<Tensor<Index>>& indices) {
   const Index total = experts["gate_and_up_projs"].dim(0), ranks = static_cast<Index>(latent.size());
   const Tensor<T> all_latent = rows_joined(latent), all_weights = rows_joined(weights);
   const Tensor<Index> all_indices = rows_joined(indices);
@@ -196,7 +209,8 @@ std::vector<Tensor<T>> expert_parallel_forward(const Numerics<T>& num, const Par
   for (Index r = 0; r < ranks; ++r) {
     const Range own = share("experts", total, r, ranks);
     Tensor<T> h;
-    add_to(sum, experts_forward(num, false, experts, permute_by_expert(all_indices, nullptr, total, own.begin, own.end), all_latent, all_weights, h));
+    add_to(sum, experts_forward(num, false, experts, permute_by_expert(all_indices, nullptr, total, own.begin, own.end),
+                                all_latent, all_weights, h));
   }
   num.store(sum.span());
   return rows_split(sum, row_counts(latent));
@@ -204,8 +218,10 @@ std::vector<Tensor<T>> expert_parallel_forward(const Numerics<T>& num, const Par
 
 template <class T>
 std::vector<ExpertGradients<T>> expert_parallel_backward(const Numerics<T>& num, const ParameterScope<T>& experts,
-                                                         const std::vector<Tensor<T>>& latent, const std::vector<Tensor<T>>& weights,
-                                                         const std::vector<Tensor<Index>>& indices, const std::vector<Tensor<T>>& d_acc,
+                                                         const std::vector<Tensor<T>>& latent,
+                                                         const std::vector<Tensor<T>>& weights,
+                                                         const std::vector<Tensor<Index>>& indices,
+                                                         const std::vector<Tensor<T>>& d_acc,
                                                          const GradientScope<T>& d_experts) {
   const Index total = experts["gate_and_up_projs"].dim(0), ranks = static_cast<Index>(latent.size());
   const Tensor<T> all_latent = rows_joined(latent), all_weights = rows_joined(weights), all_d = rows_joined(d_acc);
@@ -216,11 +232,13 @@ std::vector<ExpertGradients<T>> expert_parallel_backward(const Numerics<T>& num,
     const ExpertPermutation permutation = permute_by_expert(all_indices, nullptr, total, own.begin, own.end);
     Tensor<T> h;
     experts_forward(num, false, experts, permutation, all_latent, all_weights, h);
-    const ExpertGradients<T> part = experts_backward(num, false, experts, permutation, all_latent, all_weights, h, all_d, d_experts);
+    const ExpertGradients<T> part =
+        experts_backward(num, false, experts, permutation, all_latent, all_weights, h, all_d, d_experts);
     add_to(sum.latent, part.latent);
     add_to(sum.weights, part.weights);
   }
-  const std::vector<Tensor<T>> d_latent = rows_split(sum.latent, row_counts(latent)), d_weights = rows_split(sum.weights, row_counts(weights));
+  const std::vector<Tensor<T>> d_latent = rows_split(sum.latent, row_counts(latent)),
+                               d_weights = rows_split(sum.weights, row_counts(weights));
   std::vector<ExpertGradients<T>> result;
   for (Index r = 0; r < ranks; ++r) result.push_back({d_latent[r], d_weights[r]});
   return result;
@@ -252,23 +270,23 @@ Parameters<T> tensor_parallel_mlp(const ParameterScope<T>& mlp, Index rank, Inde
   return p;
 }
 
-#define ASSAY_INSTANTIATE(T)                                                                                                  \
-  template std::vector<Tensor<T>> shard_tokens(const Tensor<T>&, const ContextParallelTokens&);                               \
-  template Tensor<T> join_tokens(const std::vector<Tensor<T>>&, const ContextParallelTokens&);                                \
-  template std::vector<Tensor<T>> context_parallel_attention_forward(                                                         \
-      const Numerics<T>&, const AttentionDims&, const ParameterScope<T>&, const std::vector<Tensor<T>>&,                      \
-      const ContextParallelTokens&, ContextParallelAttentionSaved<T>*);                                                       \
-  template std::vector<Tensor<T>> context_parallel_attention_backward(                                                        \
-      const Numerics<T>&, const AttentionDims&, const ParameterScope<T>&, const std::vector<Tensor<T>>&,                      \
-      const ContextParallelTokens&, const ContextParallelAttentionSaved<T>&, const std::vector<Tensor<T>>&,                   \
-      const GradientScope<T>&);                                                                                               \
-  template std::vector<Tensor<T>> expert_parallel_forward(const Numerics<T>&, const ParameterScope<T>&,                       \
-                                                          const std::vector<Tensor<T>>&, const std::vector<Tensor<T>>&,       \
-                                                          const std::vector<Tensor<Index>>&);                                 \
-  template std::vector<ExpertGradients<T>> expert_parallel_backward(                                                          \
-      const Numerics<T>&, const ParameterScope<T>&, const std::vector<Tensor<T>>&, const std::vector<Tensor<T>>&,             \
-      const std::vector<Tensor<Index>>&, const std::vector<Tensor<T>>&, const GradientScope<T>&);                             \
-  template Tensor<T> tensor_parallel_rows(const Tensor<T>&, Index, Index);                                                    \
+#define ASSAY_INSTANTIATE(T)                                                                                      \
+  template std::vector<Tensor<T>> shard_tokens(const Tensor<T>&, const ContextParallelTokens&);                   \
+  template Tensor<T> join_tokens(const std::vector<Tensor<T>>&, const ContextParallelTokens&);                    \
+  template std::vector<Tensor<T>> context_parallel_attention_forward(                                             \
+      const Numerics<T>&, const AttentionDims&, const ParameterScope<T>&, const std::vector<Tensor<T>>&,          \
+      const ContextParallelTokens&, ContextParallelAttentionSaved<T>*);                                           \
+  template std::vector<Tensor<T>> context_parallel_attention_backward(                                            \
+      const Numerics<T>&, const AttentionDims&, const ParameterScope<T>&, const std::vector<Tensor<T>>&,          \
+      const ContextParallelTokens&, const ContextParallelAttentionSaved<T>&, const std::vector<Tensor<T>>&,       \
+      const GradientScope<T>&);                                                                                   \
+  template std::vector<Tensor<T>> expert_parallel_forward(                                                        \
+      const Numerics<T>&, const ParameterScope<T>&, const std::vector<Tensor<T>>&, const std::vector<Tensor<T>>&, \
+      const std::vector<Tensor<Index>>&);                                                                         \
+  template std::vector<ExpertGradients<T>> expert_parallel_backward(                                              \
+      const Numerics<T>&, const ParameterScope<T>&, const std::vector<Tensor<T>>&, const std::vector<Tensor<T>>&, \
+      const std::vector<Tensor<Index>>&, const std::vector<Tensor<T>>&, const GradientScope<T>&);                 \
+  template Tensor<T> tensor_parallel_rows(const Tensor<T>&, Index, Index);                                        \
   template Parameters<T> tensor_parallel_mlp(const ParameterScope<T>&, Index, Index);
 ASSAY_INSTANTIATE(float)
 ASSAY_INSTANTIATE(double)

@@ -1,5 +1,6 @@
-// The partitions of parallel training (spec 5), every rank in one process: what they compute must be what one rank computes.
-// Pointwise layers act on their own tokens and need nothing here; the Mamba mixer is in parallel_partitions_mamba.h.
+// The partitions of parallel training, every rank in one process: what they compute must be what one rank
+// computes. Pointwise layers act on their own tokens and need nothing here; the Mamba mixer is in
+// parallel_partitions_mamba.h.
 #pragma once
 
 #include <vector>
@@ -12,8 +13,8 @@ namespace assay::reference {
 
 // ---- context parallelism: tokens
 
-// The tokens of each rank by global position, in the rank's order ("DualChunkSwap", spec 5.1): every document is cut into
-// 2c chunks; rank r holds chunk r and chunk 2c - 1 - r of each. cu_seqlens: boundaries of the (padded) documents.
+// The tokens of each rank by global position, in the rank's order ("DualChunkSwap"): every document is cut
+// into 2c chunks; rank r holds chunk r and chunk 2c - 1 - r of each. cu_seqlens: boundaries of the (padded) documents.
 // Throws std::invalid_argument for a document whose length is no multiple of 2c.
 struct ContextParallelTokens {
   std::vector<std::vector<Index>> positions;  // [ranks][tokens of the rank]
@@ -27,35 +28,42 @@ std::vector<Tensor<T>> shard_tokens(const Tensor<T>& whole, const ContextParalle
 template <class T>
 Tensor<T> join_tokens(const std::vector<Tensor<T>>& shards, const ContextParallelTokens& tokens);
 
-// Attention: each rank's queries against the keys of all ranks, masked by global positions and documents; partial results
-// merged by their log-sum-exp. Gradients of keys and values go back to the rank that owns them; parameter gradients are
-// summed over ranks.
+// Attention: each rank's queries against the keys of all ranks, masked by global positions and documents; partial
+// results merged by their log-sum-exp. Gradients of keys and values go back to the rank that owns them; parameter
+// gradients are summed over ranks.
 template <class T>
 struct ContextParallelAttentionSaved {
   std::vector<AttentionLayerSaved<T>> ranks;
 };
 template <class T>
-std::vector<Tensor<T>> context_parallel_attention_forward(const Numerics<T>& num, const AttentionDims& dims, const ParameterScope<T>& p,
-                                                          const std::vector<Tensor<T>>& hidden_states, const ContextParallelTokens& tokens,
+std::vector<Tensor<T>> context_parallel_attention_forward(const Numerics<T>& num, const AttentionDims& dims,
+                                                          const ParameterScope<T>& p,
+                                                          const std::vector<Tensor<T>>& hidden_states,
+                                                          const ContextParallelTokens& tokens,
                                                           ContextParallelAttentionSaved<T>* saved = nullptr);
 template <class T>
-std::vector<Tensor<T>> context_parallel_attention_backward(const Numerics<T>& num, const AttentionDims& dims, const ParameterScope<T>& p,
-                                                           const std::vector<Tensor<T>>& hidden_states, const ContextParallelTokens& tokens,
-                                                           const ContextParallelAttentionSaved<T>& saved,
-                                                           const std::vector<Tensor<T>>& d_out, const GradientScope<T>& d_p);
+std::vector<Tensor<T>> context_parallel_attention_backward(
+    const Numerics<T>& num, const AttentionDims& dims, const ParameterScope<T>& p,
+    const std::vector<Tensor<T>>& hidden_states, const ContextParallelTokens& tokens,
+    const ContextParallelAttentionSaved<T>& saved, const std::vector<Tensor<T>>& d_out, const GradientScope<T>& d_p);
 
 // ---- expert parallelism: rank r of n owns experts [r E / n, (r + 1) E / n)
 
-// Routed experts on the tokens of all ranks: latent [T, Dl], weights and indices [T, k] of each rank. Every rank computes
-// its experts' share for all tokens, unrounded; the shares are summed over ranks; each rank keeps its rows, rounded once.
+// Routed experts on the tokens of all ranks: latent [T, Dl], weights and indices [T, k] of each rank. Every rank
+// computes its experts' share for all tokens, unrounded; the shares are summed over ranks; each rank keeps its rows,
+// rounded once.
 template <class T>
-std::vector<Tensor<T>> expert_parallel_forward(const Numerics<T>& num, const ParameterScope<T>& experts, const std::vector<Tensor<T>>& latent,
-                                               const std::vector<Tensor<T>>& weights, const std::vector<Tensor<Index>>& indices);
+std::vector<Tensor<T>> expert_parallel_forward(const Numerics<T>& num, const ParameterScope<T>& experts,
+                                               const std::vector<Tensor<T>>& latent,
+                                               const std::vector<Tensor<T>>& weights,
+                                               const std::vector<Tensor<Index>>& indices);
 // d_acc: gradients of each rank's result. A rank's experts get gradients from that rank alone.
 template <class T>
 std::vector<ExpertGradients<T>> expert_parallel_backward(const Numerics<T>& num, const ParameterScope<T>& experts,
-                                                         const std::vector<Tensor<T>>& latent, const std::vector<Tensor<T>>& weights,
-                                                         const std::vector<Tensor<Index>>& indices, const std::vector<Tensor<T>>& d_acc,
+                                                         const std::vector<Tensor<T>>& latent,
+                                                         const std::vector<Tensor<T>>& weights,
+                                                         const std::vector<Tensor<Index>>& indices,
+                                                         const std::vector<Tensor<T>>& d_acc,
                                                          const GradientScope<T>& d_experts);
 
 // ---- tensor parallelism: of the dense MLP and the head alone

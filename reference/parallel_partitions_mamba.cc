@@ -51,7 +51,9 @@ struct RankChannels {
     const Index first = slice.first_head * c.mamba_head_dim, first_state = slice.first_group * c.ssm_state_size;
     head_width = slice.heads * c.mamba_head_dim;
     group_width = slice.groups * c.ssm_state_size;
-    conv = {{first, 0, head_width}, {inner + first_state, head_width, group_width}, {inner + state + first_state, head_width + group_width, group_width}};
+    conv = {{first, 0, head_width},
+            {inner + first_state, head_width, group_width},
+            {inner + state + first_state, head_width + group_width, group_width}};
     xBC = conv;
     for (Channels& range : xBC) range.wide += inner;
     z = {{first, 0, head_width}};
@@ -99,20 +101,32 @@ std::vector<std::int32_t> documents_of(const ContextParallelTokens& tokens, Inde
 }
 
 template <class T>
-CausalConv1dInputs<T> conv_inputs(const ContextParallelMambaRank<T>& rank, const RankParameters<T>& w, std::span<const std::int32_t> seq_idx) {
-  return {.x = rank.xBC, .weight = w.conv_weight, .bias = w.conv_bias.empty() ? nullptr : &w.conv_bias, .seq_idx = seq_idx};
+CausalConv1dInputs<T> conv_inputs(const ContextParallelMambaRank<T>& rank, const RankParameters<T>& w,
+                                  std::span<const std::int32_t> seq_idx) {
+  return {
+      .x = rank.xBC, .weight = w.conv_weight, .bias = w.conv_bias.empty() ? nullptr : &w.conv_bias, .seq_idx = seq_idx};
 }
 template <class T>
-SsdScanInputs<T> scan_inputs(const NemotronV3Config& c, const ContextParallelMambaRank<T>& rank, const RankParameters<T>& w,
-                             std::span<const std::int32_t> seq_idx) {
-  return {.x = rank.x, .dt = rank.dt, .A = rank.A, .B = rank.B, .C = rank.C, .D = &w.D, .z = &rank.z, .dt_bias = &w.dt_bias,
-          .seq_idx = seq_idx, .chunk_size = c.chunk_size, .dt_min = static_cast<T>(c.time_step_limit[0]),
+SsdScanInputs<T> scan_inputs(const NemotronV3Config& c, const ContextParallelMambaRank<T>& rank,
+                             const RankParameters<T>& w, std::span<const std::int32_t> seq_idx) {
+  return {.x = rank.x,
+          .dt = rank.dt,
+          .A = rank.A,
+          .B = rank.B,
+          .C = rank.C,
+          .D = &w.D,
+          .z = &rank.z,
+          .dt_bias = &w.dt_bias,
+          .seq_idx = seq_idx,
+          .chunk_size = c.chunk_size,
+          .dt_min = static_cast<T>(c.time_step_limit[0]),
           .dt_max = static_cast<T>(c.time_step_limit[1])};
 }
 
 template <class T>
 ContextParallelMambaRank<T> scan_on_rank(const Numerics<T>& num, const NemotronV3Config& c, const ParameterScope<T>& p,
-                                         const Tensor<T>& zxbcdt, const RankChannels& n, std::span<const std::int32_t> seq_idx) {
+                                         const Tensor<T>& zxbcdt, const RankChannels& n,
+                                         std::span<const std::int32_t> seq_idx) {
   const Index batch = zxbcdt.dim(0), seq_len = zxbcdt.dim(1);
   const RankParameters<T> w(p, n);
   ContextParallelMambaRank<T> rank;
@@ -140,7 +154,8 @@ Tensor<T> as_rows(const Tensor<T>& t, Index width) {
 }  // namespace
 
 MambaRankSlice mamba_rank_slice(const NemotronV3Config& c, Index rank, Index ranks) {
-  require(ranks >= 1 && rank >= 0 && rank < ranks && c.mamba_num_heads % ranks == 0 && (c.n_groups % ranks == 0 || ranks % c.n_groups == 0),
+  require(ranks >= 1 && rank >= 0 && rank < ranks && c.mamba_num_heads % ranks == 0 &&
+              (c.n_groups % ranks == 0 || ranks % c.n_groups == 0),
           "mamba_rank_slice: rank ", rank, " of ", ranks, " with ", c.mamba_num_heads, " heads in ", c.n_groups,
           " groups; want heads divided by the ranks, and groups by ranks or ranks by groups");
   const Index heads = c.mamba_num_heads / ranks, sharing = std::max<Index>(1, ranks / c.n_groups);
@@ -149,12 +164,15 @@ MambaRankSlice mamba_rank_slice(const NemotronV3Config& c, Index rank, Index ran
 }
 
 template <class T>
-std::vector<Tensor<T>> context_parallel_mamba_forward(const Numerics<T>& num, const NemotronV3Config& config, const ParameterScope<T>& p,
-                                                      const std::vector<Tensor<T>>& hidden_states, const ContextParallelTokens& tokens,
+std::vector<Tensor<T>> context_parallel_mamba_forward(const Numerics<T>& num, const NemotronV3Config& config,
+                                                      const ParameterScope<T>& p,
+                                                      const std::vector<Tensor<T>>& hidden_states,
+                                                      const ContextParallelTokens& tokens,
                                                       ContextParallelMambaSaved<T>* saved) {
   const Index ranks = static_cast<Index>(hidden_states.size()), inner = config.mamba_intermediate_size();
   std::vector<Tensor<T>> local;
-  for (const Tensor<T>& u : hidden_states) local.push_back(projection_forward(num, p.scope("in_proj."), u, config.in_proj_rows()));
+  for (const Tensor<T>& u : hidden_states)
+    local.push_back(projection_forward(num, p.scope("in_proj."), u, config.in_proj_rows()));
   const Tensor<T> zxbcdt = join_tokens(local, tokens);
   const Index batch = zxbcdt.dim(0), seq_len = zxbcdt.dim(1);
   const std::vector<std::int32_t> seq_idx = documents_of(tokens, batch);
@@ -169,8 +187,8 @@ std::vector<Tensor<T>> context_parallel_mamba_forward(const Numerics<T>& num, co
   s.y = shard_tokens(y, tokens);
   std::vector<Tensor<T>> out;
   for (Index r = 0; r < ranks; ++r) {
-    auto norm = gated_rms_norm_forward(num, as_rows(s.y[r], inner), nullptr, p["norm.weight"], config.mamba_norm_group_size(),
-                                       static_cast<T>(config.layer_norm_epsilon));
+    auto norm = gated_rms_norm_forward(num, as_rows(s.y[r], inner), nullptr, p["norm.weight"],
+                                       config.mamba_norm_group_size(), static_cast<T>(config.layer_norm_epsilon));
     s.rstd.push_back(std::move(norm.rstd));
     s.normed.push_back(std::move(norm.hidden_states).reshaped(s.y[r].shape()));
     out.push_back(projection_forward(num, p.scope("out_proj."), s.normed[r], config.hidden_size));
@@ -180,16 +198,16 @@ std::vector<Tensor<T>> context_parallel_mamba_forward(const Numerics<T>& num, co
 }
 
 template <class T>
-std::vector<Tensor<T>> context_parallel_mamba_backward(const Numerics<T>& num, const NemotronV3Config& config, const ParameterScope<T>& p,
-                                                       const std::vector<Tensor<T>>& hidden_states, const ContextParallelTokens& tokens,
-                                                       const ContextParallelMambaSaved<T>& saved, const std::vector<Tensor<T>>& d_out,
-                                                       const GradientScope<T>& d_p) {
+std::vector<Tensor<T>> context_parallel_mamba_backward(
+    const Numerics<T>& num, const NemotronV3Config& config, const ParameterScope<T>& p,
+    const std::vector<Tensor<T>>& hidden_states, const ContextParallelTokens& tokens,
+    const ContextParallelMambaSaved<T>& saved, const std::vector<Tensor<T>>& d_out, const GradientScope<T>& d_p) {
   const Index ranks = static_cast<Index>(hidden_states.size()), inner = config.mamba_intermediate_size();
   std::vector<Tensor<T>> d_y_local;
   for (Index r = 0; r < ranks; ++r) {
     const Tensor<T> d_normed = projection_backward(num, p, "out_proj.", saved.normed[r], d_out[r], d_p);
-    auto d = gated_rms_norm_backward(num, as_rows(saved.y[r], inner), nullptr, p["norm.weight"], saved.rstd[r], as_rows(d_normed, inner),
-                                     config.mamba_norm_group_size());
+    auto d = gated_rms_norm_backward(num, as_rows(saved.y[r], inner), nullptr, p["norm.weight"], saved.rstd[r],
+                                     as_rows(d_normed, inner), config.mamba_norm_group_size());
     d_p.add(num, "norm.weight", std::move(d.d_weight));
     d_y_local.push_back(std::move(d.d_hidden_states).reshaped(saved.y[r].shape()));
   }
@@ -207,8 +225,10 @@ std::vector<Tensor<T>> context_parallel_mamba_backward(const Numerics<T>& num, c
     Tensor<T> d_convolved({batch, seq_len, n.conv_width()});
     add_channels(d.d_x.reshaped({batch, seq_len, n.head_width}), d_convolved, {{0, 0, n.head_width}});
     add_channels(d.d_B.reshaped({batch, seq_len, n.group_width}), d_convolved, {{n.head_width, 0, n.group_width}});
-    add_channels(d.d_C.reshaped({batch, seq_len, n.group_width}), d_convolved, {{n.head_width + n.group_width, 0, n.group_width}});
-    auto d_conv = causal_conv1d_backward(num, conv_inputs(rank, w, std::span<const std::int32_t>(seq_idx)), d_convolved);
+    add_channels(d.d_C.reshaped({batch, seq_len, n.group_width}), d_convolved,
+                 {{n.head_width + n.group_width, 0, n.group_width}});
+    auto d_conv =
+        causal_conv1d_backward(num, conv_inputs(rank, w, std::span<const std::int32_t>(seq_idx)), d_convolved);
     add_channels(d.d_z.reshaped({batch, seq_len, n.head_width}), d_zxbcdt, n.z);
     add_channels(d_conv.d_x, d_zxbcdt, n.xBC);
     add_channels(d.d_dt, d_zxbcdt, n.dt);
@@ -231,17 +251,19 @@ std::vector<Tensor<T>> context_parallel_mamba_backward(const Numerics<T>& num, c
   num.store(d_zxbcdt.span());  // B and C of a group shared by ranks: their sum
   const std::vector<Tensor<T>> d_local = shard_tokens(d_zxbcdt, tokens);
   std::vector<Tensor<T>> d_hidden_states;
-  for (Index r = 0; r < ranks; ++r) d_hidden_states.push_back(projection_backward(num, p, "in_proj.", hidden_states[r], d_local[r], d_p));
+  for (Index r = 0; r < ranks; ++r)
+    d_hidden_states.push_back(projection_backward(num, p, "in_proj.", hidden_states[r], d_local[r], d_p));
   return d_hidden_states;
 }
 
-#define ASSAY_INSTANTIATE(T)                                                                                                \
-  template std::vector<Tensor<T>> context_parallel_mamba_forward(                                                           \
-      const Numerics<T>&, const NemotronV3Config&, const ParameterScope<T>&, const std::vector<Tensor<T>>&,                 \
-      const ContextParallelTokens&, ContextParallelMambaSaved<T>*);                                                         \
-  template std::vector<Tensor<T>> context_parallel_mamba_backward(                                                          \
-      const Numerics<T>&, const NemotronV3Config&, const ParameterScope<T>&, const std::vector<Tensor<T>>&,                 \
-      const ContextParallelTokens&, const ContextParallelMambaSaved<T>&, const std::vector<Tensor<T>>&, const GradientScope<T>&);
+#define ASSAY_INSTANTIATE(T)                                                                                \
+  template std::vector<Tensor<T>> context_parallel_mamba_forward(                                           \
+      const Numerics<T>&, const NemotronV3Config&, const ParameterScope<T>&, const std::vector<Tensor<T>>&, \
+      const ContextParallelTokens&, ContextParallelMambaSaved<T>*);                                         \
+  template std::vector<Tensor<T>> context_parallel_mamba_backward(                                          \
+      const Numerics<T>&, const NemotronV3Config&, const ParameterScope<T>&, const std::vector<Tensor<T>>&, \
+      const ContextParallelTokens&, const ContextParallelMambaSaved<T>&, const std::vector<Tensor<T>>&,     \
+      const GradientScope<T>&);
 ASSAY_INSTANTIATE(float)
 ASSAY_INSTANTIATE(double)
 #undef ASSAY_INSTANTIATE

@@ -41,23 +41,35 @@ TEST(ContextParallelMamba, EqualsOneRank) {
           if (name.starts_with(prefix)) p.set(name.substr(prefix.size()), parameter.value);
         const bool packed = cu.size() > 2;
         const Index batch = packed ? 1 : 2, seq_len = cu.back();
-        const Tensor<double> u = random.tensor<double>({batch, seq_len, config.hidden_size}), d_out = random.tensor<double>(u.shape());
+        const Tensor<double> u = random.tensor<double>({batch, seq_len, config.hidden_size}),
+                             d_out = random.tensor<double>(u.shape());
         SeqIdx seq_idx({1, seq_len});
         for (Index t = 0; t < seq_len; ++t) seq_idx[t] = t >= cu[1];
         const Numerics<double> num;
         Mamba2MixerSaved<double> saved;
-        const Tensor<double> wanted = mamba2_mixer_forward<double>(num, config, p, u, nullptr, packed ? &seq_idx : nullptr, &saved);
+        const Tensor<double> wanted =
+            mamba2_mixer_forward<double>(num, config, p, u, nullptr, packed ? &seq_idx : nullptr, &saved);
         Parameters<double> d_wanted, d_found;
-        const Tensor<double> d_u = mamba2_mixer_backward<double>(num, config, p, u, nullptr, packed ? &seq_idx : nullptr, saved, d_out, d_wanted);
+        const Tensor<double> d_u = mamba2_mixer_backward<double>(num, config, p, u, nullptr,
+                                                                 packed ? &seq_idx : nullptr, saved, d_out, d_wanted);
 
         const ContextParallelTokens tokens = context_parallel_tokens(cu, ranks);
         const auto shards = shard_tokens(u, tokens);
         ContextParallelMambaSaved<double> parallel;
-        EXPECT_LE(max_difference(join_tokens(context_parallel_mamba_forward<double>(num, config, p, shards, tokens, &parallel), tokens), wanted), 1e-12);
-        EXPECT_LE(max_difference(join_tokens(context_parallel_mamba_backward<double>(num, config, p, shards, tokens, parallel,
-                                                                                    shard_tokens(d_out, tokens), d_found), tokens), d_u), 1e-12);
+        EXPECT_LE(
+            max_difference(
+                join_tokens(context_parallel_mamba_forward<double>(num, config, p, shards, tokens, &parallel), tokens),
+                wanted),
+            1e-12);
+        EXPECT_LE(
+            max_difference(join_tokens(context_parallel_mamba_backward<double>(num, config, p, shards, tokens, parallel,
+                                                                               shard_tokens(d_out, tokens), d_found),
+                                       tokens),
+                           d_u),
+            1e-12);
         ASSERT_EQ(d_found.entries().size(), d_wanted.entries().size());
-        for (const auto& [name, gradient] : d_wanted.entries()) EXPECT_LE(max_difference(d_found[name], gradient.value), 1e-11) << name;
+        for (const auto& [name, gradient] : d_wanted.entries())
+          EXPECT_LE(max_difference(d_found[name], gradient.value), 1e-11) << name;
       }
 }
 

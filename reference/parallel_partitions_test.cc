@@ -15,7 +15,8 @@ constexpr double kExact = 1e-12;
 
 void expect_equal(const Parameters<double>& found, const Parameters<double>& wanted) {
   ASSERT_EQ(found.entries().size(), wanted.entries().size());
-  for (const auto& [name, tensor] : wanted.entries()) EXPECT_LE(max_difference(found[name], tensor.value), kExact) << name;
+  for (const auto& [name, tensor] : wanted.entries())
+    EXPECT_LE(max_difference(found[name], tensor.value), kExact) << name;
 }
 
 TEST(ContextParallelTokens, HeadAndTailChunks) {
@@ -41,7 +42,8 @@ TEST(ContextParallelAttention, EqualsOneRank) {
         p.set(std::string(name) + ".bias", random.tensor<double>({out}));
       }
       p.set("o_proj.weight", random.tensor<double>({width, dims.num_attention_heads * dims.head_dim}));
-      const Tensor<double> u = random.tensor<double>({batch, 24, width}, -2, 2), d_out = random.tensor<double>(u.shape());
+      const Tensor<double> u = random.tensor<double>({batch, 24, width}, -2, 2),
+                           d_out = random.tensor<double>(u.shape());
       const Numerics<double> num;
       const auto mask = batch == 2 ? AttentionMask<double>::causal() : AttentionMask<double>::packed(cu, {}, 24);
       AttentionLayerSaved<double> saved;
@@ -52,9 +54,17 @@ TEST(ContextParallelAttention, EqualsOneRank) {
       const ContextParallelTokens tokens = context_parallel_tokens(cu, ranks);
       const auto shards = shard_tokens(u, tokens);
       ContextParallelAttentionSaved<double> parallel;
-      EXPECT_LE(max_difference(join_tokens(context_parallel_attention_forward<double>(num, dims, p, shards, tokens, &parallel), tokens), wanted), kExact);
-      EXPECT_LE(max_difference(join_tokens(context_parallel_attention_backward<double>(num, dims, p, shards, tokens, parallel,
-                                                                                      shard_tokens(d_out, tokens), d_found), tokens), d_u), kExact);
+      EXPECT_LE(
+          max_difference(
+              join_tokens(context_parallel_attention_forward<double>(num, dims, p, shards, tokens, &parallel), tokens),
+              wanted),
+          kExact);
+      EXPECT_LE(
+          max_difference(join_tokens(context_parallel_attention_backward<double>(num, dims, p, shards, tokens, parallel,
+                                                                                 shard_tokens(d_out, tokens), d_found),
+                                     tokens),
+                         d_u),
+          kExact);
       expect_equal(d_found, d_wanted);
     }
   }
@@ -68,7 +78,8 @@ TEST(ExpertParallel, EqualsOneRank) {
   p.set("down_projs", random.tensor<double>({experts, inner, width}));
   p.set("gate_up_proj_bias", random.tensor<double>({experts, inner}));
   p.set("down_proj_bias", random.tensor<double>({experts, width}));
-  const Tensor<double> latent = random.tensor<double>({tokens, width}), weights = random.tensor<double>({tokens, k}, 0, 1);
+  const Tensor<double> latent = random.tensor<double>({tokens, width}),
+                       weights = random.tensor<double>({tokens, k}, 0, 1);
   const Tensor<double> d_acc = random.tensor<double>({tokens, width});
   Tensor<Index> indices({tokens, k});
   for (Index t = 0; t < tokens; ++t)
@@ -86,7 +97,8 @@ TEST(ExpertParallel, EqualsOneRank) {
       std::vector<Tensor<T>> parts;
       for (Index r = 0; r < ranks; ++r) {
         const Index begin = r == 0 ? 0 : tokens - (ranks - r), end = r + 1 == ranks ? tokens : tokens - (ranks - r - 1);
-        parts.push_back(Tensor<T>({end - begin, t.dim(1)}, std::vector<T>(t.data() + begin * t.dim(1), t.data() + end * t.dim(1))));
+        parts.push_back(
+            Tensor<T>({end - begin, t.dim(1)}, std::vector<T>(t.data() + begin * t.dim(1), t.data() + end * t.dim(1))));
       }
       return parts;
     };
@@ -96,9 +108,14 @@ TEST(ExpertParallel, EqualsOneRank) {
       for (const auto& part : parts) next = std::copy_n(part.data(), part.size(), next);
       return whole;
     };
-    EXPECT_LE(max_difference(joined(expert_parallel_forward<double>(num, p, split(latent), split(weights), split(indices)), wanted), wanted), kExact);
+    EXPECT_LE(
+        max_difference(
+            joined(expert_parallel_forward<double>(num, p, split(latent), split(weights), split(indices)), wanted),
+            wanted),
+        kExact);
     Parameters<double> d_found;
-    const auto parts = expert_parallel_backward<double>(num, p, split(latent), split(weights), split(indices), split(d_acc), d_found);
+    const auto parts =
+        expert_parallel_backward<double>(num, p, split(latent), split(weights), split(indices), split(d_acc), d_found);
     std::vector<Tensor<double>> d_latent, d_weights;
     for (const auto& part : parts) d_latent.push_back(part.latent), d_weights.push_back(part.weights);
     EXPECT_LE(max_difference(joined(d_latent, d.latent), d.latent), kExact);

@@ -75,8 +75,8 @@ class ParameterScope {
   const Tensor<T>& with_shape(std::string_view name, const Shape& shape) const {
     const Tensor<T>& tensor = (*this)[name];
     if (tensor.shape() != shape)
-      throw std::invalid_argument("parameter " + prefix_ + std::string(name) + " has shape " + to_string(tensor.shape()) +
-                                  "; want " + to_string(shape));
+      throw std::invalid_argument("parameter " + prefix_ + std::string(name) + " has shape " +
+                                  to_string(tensor.shape()) + "; want " + to_string(shape));
     return tensor;
   }
 

@@ -1,4 +1,5 @@
-// A linear layer by its place among the parameters: "weight" [out, in] of a scope and, where there is one, "bias" [out].
+// A linear layer by its place among the parameters: "weight" [out, in] of a scope and, where there is one, "bias"
+// [out].
 #pragma once
 
 #include <string>
@@ -18,8 +19,8 @@ Tensor<T> projection_forward(const Numerics<T>& num, const ParameterScope<T>& p,
 
 // Returns the gradient of x; those of the parameters go to d_p, under the name that they have in p ("q_proj.").
 template <class T>
-Tensor<T> projection_backward(const Numerics<T>& num, const ParameterScope<T>& p, const std::string& name, const Tensor<T>& x,
-                              const Tensor<T>& d_y, const GradientScope<T>& d_p) {
+Tensor<T> projection_backward(const Numerics<T>& num, const ParameterScope<T>& p, const std::string& name,
+                              const Tensor<T>& x, const Tensor<T>& d_y, const GradientScope<T>& d_p) {
   const bool has_bias = p.find(name + "bias") != nullptr;
   LinearGradients<T> d = linear_backward(num, x, p[name + "weight"], d_y, has_bias);
   d_p.add(num, name + "weight", std::move(d.weight));

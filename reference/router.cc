@@ -39,10 +39,13 @@ void check(const RouterOptions& o) {
   if (!has_groups(o)) return;
   const Index per_group = o.n_routed_experts / o.n_group;
   if (o.n_routed_experts % o.n_group != 0 || per_group < 2)
-    fail("n_group = " + text(o.n_group) + "; want groups of equal size, two experts or more in each of " + text(o.n_routed_experts));
-  if (o.topk_group < 1 || o.topk_group > o.n_group) fail("topk_group = " + text(o.topk_group) + "; want 1 .. " + text(o.n_group));
+    fail("n_group = " + text(o.n_group) + "; want groups of equal size, two experts or more in each of " +
+         text(o.n_routed_experts));
+  if (o.topk_group < 1 || o.topk_group > o.n_group)
+    fail("topk_group = " + text(o.topk_group) + "; want 1 .. " + text(o.n_group));
   if (o.num_experts_per_tok > per_group * o.topk_group)
-    fail("num_experts_per_tok = " + text(o.num_experts_per_tok) + "; the kept groups hold " + text(per_group * o.topk_group));
+    fail("num_experts_per_tok = " + text(o.num_experts_per_tok) + "; the kept groups hold " +
+         text(per_group * o.topk_group));
 }
 
 // The indices of the k largest values, descending; of equal values the lower index first.
@@ -112,7 +115,8 @@ void score_row(const Numerics<T>& gate, ScoreFunction function, std::span<const 
 
 // s_bar -> z_bar, one row, in place.
 template <class T>
-void score_row_backward(const Numerics<T>& num, ScoreFunction function, std::span<const T> z, std::span<const T> s, std::span<T> d) {
+void score_row_backward(const Numerics<T>& num, ScoreFunction function, std::span<const T> z, std::span<const T> s,
+                        std::span<T> d) {
   if (uses_sigmoid(function)) {
     for (std::size_t e = 0; e < d.size(); ++e) d[e] *= s[e] * (1 - s[e]);
   } else if (function == ScoreFunction::sqrtsoftplus) {
@@ -123,8 +127,8 @@ void score_row_backward(const Numerics<T>& num, ScoreFunction function, std::spa
   }
 }
 
-// What scores are rounded to between score function and weights: a model-precision sigmoid gate stays in the model's dtype,
-// all others work in float32.
+// What scores are rounded to between score function and weights: a model-precision sigmoid gate stays in the model's
+// dtype, all others work in float32.
 template <class T>
 Numerics<T> score_numerics(const Numerics<T>& num, const RouterOptions& o) {
   return !o.gate_in_float32 && uses_sigmoid(o.score_function) ? num : num.unrounded();
@@ -140,7 +144,8 @@ template <class T>
 void normalize_backward(const Numerics<T>& scores, std::span<const T> p, std::span<T> d) {
   const T total = sum_of_scores(scores, p);
   std::vector<T> terms(p.size());
-  for (std::size_t j = 0; j < p.size(); ++j) terms[j] = scores.store(d[j] * scores.store(scores.store(p[j] / total) / total));
+  for (std::size_t j = 0; j < p.size(); ++j)
+    terms[j] = scores.store(d[j] * scores.store(scores.store(p[j] / total) / total));
   const T d_total = scores.store(total_of<T>(terms));
   for (T& value : d) value = scores.store(scores.store(value / total) - d_total);
 }
@@ -153,11 +158,12 @@ void check_indices(const RouterOptions& o, const Tensor<Index>& indices, Index t
     for (Index j = 0; j < o.num_experts_per_tok; ++j) {
       const Index e = indices(t, j);
       if (e < 0 || e >= o.n_routed_experts)
-        throw std::invalid_argument("router: index " + std::to_string(e) + " of token " + std::to_string(t) + "; want 0 .. " +
-                                    std::to_string(o.n_routed_experts - 1));
+        throw std::invalid_argument("router: index " + std::to_string(e) + " of token " + std::to_string(t) +
+                                    "; want 0 .. " + std::to_string(o.n_routed_experts - 1));
       for (Index other = 0; other < j; ++other)
         if (indices(t, other) == e)
-          throw std::invalid_argument("router: token " + std::to_string(t) + " names expert " + std::to_string(e) + " twice");
+          throw std::invalid_argument("router: token " + std::to_string(t) + " names expert " + std::to_string(e) +
+                                      " twice");
     }
 }
 
@@ -220,8 +226,8 @@ T auxiliary_loss(const Numerics<T>& num, const Numerics<T>& scores, const Router
 
 // Adds the gradient of alpha * aux to d, the gradient of one token's original scores.
 template <class T>
-void add_auxiliary_gradient(const Numerics<T>& scores, const RouterOptions& o, const RouterOutput<T>& out, Index t, Index real,
-                            T alpha, std::span<T> d) {
+void add_auxiliary_gradient(const Numerics<T>& scores, const RouterOptions& o, const RouterOutput<T>& out, Index t,
+                            Index real, T alpha, std::span<T> d) {
   const std::vector<T> s = original_scores(o, out, t);
   std::vector<T> d_s(s.size());
   for (std::size_t e = 0; e < s.size(); ++e)
@@ -234,13 +240,15 @@ void add_auxiliary_gradient(const Numerics<T>& scores, const RouterOptions& o, c
 
 template <class T>
 RouterOutput<T> router_forward(const Numerics<T>& num, const RouterOptions& options, const ParameterScope<T>& p,
-                               const Tensor<T>& x, const Tensor<std::uint8_t>* token_mask, const Tensor<Index>* given_indices) {
+                               const Tensor<T>& x, const Tensor<std::uint8_t>* token_mask,
+                               const Tensor<Index>* given_indices) {
   check(options);
   const Index experts = options.n_routed_experts, k = options.num_experts_per_tok;
   if (x.rank() != 2) throw std::invalid_argument("router_forward: x " + to_string(x.shape()) + "; want [T, D]");
   const Index tokens = x.dim(0);
   if (token_mask && token_mask->size() != tokens)
-    throw std::invalid_argument("router_forward: token_mask " + to_string(token_mask->shape()) + "; want " + to_string({tokens}));
+    throw std::invalid_argument("router_forward: token_mask " + to_string(token_mask->shape()) + "; want " +
+                                to_string({tokens}));
   const Tensor<T>& weight = p.with_shape("weight", {experts, x.dim(1)});
   const Tensor<T>* beta = uses_correction_bias(options.score_function) ? p.find("e_score_correction_bias") : nullptr;
   if (given_indices) check_indices(options, *given_indices, tokens);
@@ -297,7 +305,8 @@ Tensor<T> router_backward(const Numerics<T>& num, const RouterOptions& options, 
                           const Tensor<T>& d_weights, const GradientScope<T>& d_p, T aux_loss_scale) {
   const Index tokens = x.dim(0), experts = options.n_routed_experts, k = options.num_experts_per_tok;
   if (d_weights.shape() != out.weights.shape())
-    throw std::invalid_argument("router_backward: d_weights " + to_string(d_weights.shape()) + "; want " + to_string(out.weights.shape()));
+    throw std::invalid_argument("router_backward: d_weights " + to_string(d_weights.shape()) + "; want " +
+                                to_string(out.weights.shape()));
   const Numerics<T> float32 = num.unrounded();
   const Numerics<T>& gate = options.gate_in_float32 ? float32 : num;
   const Numerics<T> scores = score_numerics(num, options);
@@ -333,8 +342,8 @@ Tensor<T> router_backward(const Numerics<T>& num, const RouterOptions& options, 
 }
 
 template <class T>
-Tensor<T> router_choice_shortfall(const RouterOptions& options, const Tensor<T>& selection_scores, bool has_correction_bias,
-                                  const Tensor<Index>& indices) {
+Tensor<T> router_choice_shortfall(const RouterOptions& options, const Tensor<T>& selection_scores,
+                                  bool has_correction_bias, const Tensor<Index>& indices) {
   check(options);
   const Index tokens = selection_scores.dim(0), experts = options.n_routed_experts;
   check_indices(options, indices, tokens);
@@ -360,7 +369,8 @@ Tensor<T> router_choice_shortfall(const RouterOptions& options, const Tensor<T>&
     for (Index e = 0; e < experts; ++e)
       if (is_chosen[e]) used_first[e / (experts / options.n_group)] = std::numeric_limits<T>::infinity();
     shortfall[t] = std::numeric_limits<T>::infinity();
-    for (const std::vector<Index>& kept : {top_k<T>(groups, options.topk_group), top_k<T>(used_first, options.topk_group)}) {
+    for (const std::vector<Index>& kept :
+         {top_k<T>(groups, options.topk_group), top_k<T>(used_first, options.topk_group)}) {
       std::vector<bool> is_kept(options.n_group, false);
       for (Index group : kept) is_kept[group] = true;
       const std::vector<T> masked = with_groups_dropped<T>(options, c, kept);
@@ -372,7 +382,8 @@ Tensor<T> router_choice_shortfall(const RouterOptions& options, const Tensor<T>&
 
 template <class T>
 void update_correction_bias(Tensor<T>& bias, std::optional<Tensor<Index>>& load, double gamma) {
-  if (!(gamma > 0)) throw std::invalid_argument("update_correction_bias: gamma = " + std::to_string(gamma) + "; want > 0");
+  if (!(gamma > 0))
+    throw std::invalid_argument("update_correction_bias: gamma = " + std::to_string(gamma) + "; want > 0");
   if (!load) throw std::logic_error("update_correction_bias: no forward pass since the last update");
   if (load->size() != bias.size())
     throw std::invalid_argument("update_correction_bias: load of " + std::to_string(load->size()) + " experts; want " +
@@ -400,14 +411,14 @@ RouterOutput<T> fake_balanced_gate(const Numerics<T>& num, const RouterOptions& 
   return out;
 }
 
-#define ASSAY_INSTANTIATE(T)                                                                                           \
-  template RouterOutput<T> router_forward(const Numerics<T>&, const RouterOptions&, const ParameterScope<T>&,          \
-                                          const Tensor<T>&, const Tensor<std::uint8_t>*, const Tensor<Index>*);        \
-  template Tensor<T> router_backward(const Numerics<T>&, const RouterOptions&, const ParameterScope<T>&,               \
-                                     const Tensor<T>&, const Tensor<std::uint8_t>*, const RouterOutput<T>&,            \
-                                     const Tensor<T>&, const GradientScope<T>&, T);                                    \
-  template Tensor<T> router_choice_shortfall(const RouterOptions&, const Tensor<T>&, bool, const Tensor<Index>&);      \
-  template void update_correction_bias(Tensor<T>&, std::optional<Tensor<Index>>&, double);                             \
+#define ASSAY_INSTANTIATE(T)                                                                                      \
+  template RouterOutput<T> router_forward(const Numerics<T>&, const RouterOptions&, const ParameterScope<T>&,     \
+                                          const Tensor<T>&, const Tensor<std::uint8_t>*, const Tensor<Index>*);   \
+  template Tensor<T> router_backward(const Numerics<T>&, const RouterOptions&, const ParameterScope<T>&,          \
+                                     const Tensor<T>&, const Tensor<std::uint8_t>*, const RouterOutput<T>&,       \
+                                     const Tensor<T>&, const GradientScope<T>&, T);                               \
+  template Tensor<T> router_choice_shortfall(const RouterOptions&, const Tensor<T>&, bool, const Tensor<Index>&); \
+  template void update_correction_bias(Tensor<T>&, std::optional<Tensor<Index>>&, double);                        \
   template RouterOutput<T> fake_balanced_gate(const Numerics<T>&, const RouterOptions&, Index);
 ASSAY_INSTANTIATE(float)
 ASSAY_INSTANTIATE(double)

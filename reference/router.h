@@ -1,4 +1,4 @@
-// The router: which experts a token goes to, and with what weights (spec 2.10).
+// The router: which experts a token goes to, and with what weights.
 //
 //   z = x Wg^T + b      s = score(z)      c = s + beta      I = the k largest c      w = scale * s[I] / sum s[I]
 //
@@ -31,19 +31,19 @@ struct RouterOptions {
   ScoreFunction score_function = ScoreFunction::sigmoid;
   bool norm_topk_prob = true;  // acts only for k > 1
   double routed_scaling_factor = 1;
-  bool gate_in_float32 = true;      // false: logits and sigmoid scores are rounded to the model's dtype
-  bool weights_in_float32 = false;  // true: the weights leave unrounded
+  bool gate_in_float32 = true;               // false: logits and sigmoid scores are rounded to the model's dtype
+  bool weights_in_float32 = false;           // true: the weights leave unrounded
   bool weight_uses_correction_bias = false;  // sigmoid: weights and original scores are s + beta
   double aux_loss_coefficient = 0;           // alpha
-  // Hugging Face's choices where they differ (spec 9.13, 9.15).
+  // Hugging Face's choices where they differ.
   bool drop_groups_by_infinity = false;
   bool normalize_single_expert = false;
 };
 
 template <class T>
 struct RouterOutput {
-  Tensor<T> weights;         // [T, k]
-  Tensor<Index> indices;     // [T, k], by descending selection score; of equal ones the lower index first
+  Tensor<T> weights;          // [T, k]
+  Tensor<Index> indices;      // [T, k], by descending selection score; of equal ones the lower index first
   Tensor<Index> expert_load;  // [E], tokens of the token mask that chose the expert
   T aux_loss = 0;             // 0 without a coefficient
   // Kept for the backward pass and for judging another's choice.

@@ -25,7 +25,8 @@ Parameters<double> identity_gate(Index experts, std::vector<double> correction_b
   Parameters<double> p;
   p.set("weight", Tensor<double>({experts, experts}));
   for (Index e = 0; e < experts; ++e) p["weight"](e, e) = 1;
-  if (!correction_bias.empty()) p.set("e_score_correction_bias", Tensor<double>({experts}, correction_bias), {.is_buffer = true});
+  if (!correction_bias.empty())
+    p.set("e_score_correction_bias", Tensor<double>({experts}, correction_bias), {.is_buffer = true});
   return p;
 }
 
@@ -65,8 +66,8 @@ TEST(Router, TiesGoToTheLowerIndex) {
 }
 
 TEST(Router, ADroppedGroupIsWorthZeroOrMinusInfinity) {
-  // Two groups of two, one kept. Every biased score is negative: the kept group's experts lose against a dropped group's
-  // zeros, unless dropped means -infinity.
+  // Two groups of two, one kept. Every biased score is negative: the kept group's experts lose against a dropped
+  // group's zeros, unless dropped means -infinity.
   const Parameters<double> p = identity_gate(4, {-2, -2, -3, -3});
   const Tensor<double> x({1, 4});  // scores 1/2
   RouterOptions options{.n_routed_experts = 4, .num_experts_per_tok = 2, .n_group = 2, .topk_group = 1};
@@ -79,14 +80,20 @@ TEST(Router, ADroppedGroupIsWorthZeroOrMinusInfinity) {
   EXPECT_EQ(chosen(), (std::set<Index>{2, 3}));
   options.drop_groups_by_infinity = true;
   EXPECT_EQ(chosen(), (std::set<Index>{0, 1}));
-  options = {.n_routed_experts = 4, .num_experts_per_tok = 2, .n_group = 2, .topk_group = 1, .score_function = ScoreFunction::sigmoid_with_bias};
+  options = {.n_routed_experts = 4,
+             .num_experts_per_tok = 2,
+             .n_group = 2,
+             .topk_group = 1,
+             .score_function = ScoreFunction::sigmoid_with_bias};
   EXPECT_EQ(chosen(), (std::set<Index>{0, 1}));
 }
 
 TEST(Router, AGroupIsItsTwoBestExpertsOrWithoutABiasItsBest) {
   const Tensor<double> x({1, 6}, {3, -9, -9, 2, 2, -9});
   const RouterOptions options{.n_routed_experts = 6, .num_experts_per_tok = 2, .n_group = 2, .topk_group = 1};
-  const auto first = [&](const Parameters<double>& p) { return router_forward<double>(Numerics<double>{}, options, p, x).indices[0]; };
+  const auto first = [&](const Parameters<double>& p) {
+    return router_forward<double>(Numerics<double>{}, options, p, x).indices[0];
+  };
   EXPECT_EQ(first(identity_gate(6, {0, 0, 0, 0, 0, 0})), 3);
   EXPECT_EQ(first(identity_gate(6, {})), 0);
 }
@@ -102,7 +109,10 @@ TEST(Router, NormalisationWithOneExpert) {
 
 TEST(Router, SqrtSoftplusSwitchesAtTwenty) {
   const Parameters<double> p = identity_gate(2, {});
-  const RouterOptions options{.n_routed_experts = 2, .num_experts_per_tok = 2, .score_function = ScoreFunction::sqrtsoftplus, .norm_topk_prob = false};
+  const RouterOptions options{.n_routed_experts = 2,
+                              .num_experts_per_tok = 2,
+                              .score_function = ScoreFunction::sqrtsoftplus,
+                              .norm_topk_prob = false};
   const auto out = router_forward<double>(Numerics<double>{}, options, p, Tensor<double>({1, 2}, {25, 20}));
   EXPECT_EQ(out.weights[0], 5);  // above 20 softplus is the identity
   EXPECT_NEAR(out.weights[1], std::sqrt(20 + std::log1p(std::exp(-20.0))), 1e-15);
@@ -114,9 +124,14 @@ TEST(Router, Invariants) {
   for (int round = 0; round < 40; ++round) {
     const ScoreFunction function = kAllFunctions[round % 6];
     const Index groups = random.integer(1, 3), per_group = random.integer(2, 5), kept = random.integer(1, groups);
-    const Index experts = groups * per_group, k = random.integer(1, kept * per_group), tokens = random.integer(0, 12), width = 6;
-    const RouterOptions options{.n_routed_experts = experts, .num_experts_per_tok = k, .n_group = groups, .topk_group = kept,
-                                .score_function = function, .routed_scaling_factor = 2.5};
+    const Index experts = groups * per_group, k = random.integer(1, kept * per_group), tokens = random.integer(0, 12),
+                width = 6;
+    const RouterOptions options{.n_routed_experts = experts,
+                                .num_experts_per_tok = k,
+                                .n_group = groups,
+                                .topk_group = kept,
+                                .score_function = function,
+                                .routed_scaling_factor = 2.5};
     const Parameters<double> p = random_gate(random, experts, width, round % 2);
     const Tensor<double> x = random.tensor<double>({tokens, width}, -2, 2);
     Tensor<std::uint8_t> mask({tokens});
@@ -136,7 +151,8 @@ TEST(Router, Invariants) {
         EXPECT_NEAR(total, 2.5, 1e-12);
       }
     }
-    // The router's own choice falls short of nothing, in any order; swapping in an expert left out falls short of something.
+    // The router's own choice falls short of nothing, in any order; swapping in an expert left out falls short of
+    // something.
     EXPECT_EQ(testing::rms(router_choice_shortfall(options, out.selection_scores, true, out.indices)), 0);
     // What the router chose can be given to it, and changes nothing but perhaps the order of sums.
     const auto given = router_forward<double>(Numerics<double>{}, options, p, x, &mask, &out.indices);
@@ -145,7 +161,8 @@ TEST(Router, Invariants) {
     if (groups == 1) {
       Parameters<double> shifted = p;
       for (double& beta : shifted["e_score_correction_bias"].span()) beta += 0.25;
-      EXPECT_EQ(max_difference(router_forward<double>(Numerics<double>{}, options, shifted, x).indices, out.indices), 0);
+      EXPECT_EQ(max_difference(router_forward<double>(Numerics<double>{}, options, shifted, x).indices, out.indices),
+                0);
     }
   }
 }
@@ -170,9 +187,11 @@ TEST(Router, ShortfallIsTheScoreThatWouldHaveToBeForgiven) {
 TEST(Router, UniformRoutingHasAuxiliaryLossOne) {
   // Every expert is chosen equally often and every score is the same.
   for (const ScoreFunction function : kAllFunctions) {
-    const RouterOptions options{.n_routed_experts = 4, .num_experts_per_tok = 2, .score_function = function, .aux_loss_coefficient = 0.1};
+    const RouterOptions options{
+        .n_routed_experts = 4, .num_experts_per_tok = 2, .score_function = function, .aux_loss_coefficient = 0.1};
     const Tensor<Index> indices({2, 2}, {0, 1, 2, 3});
-    const auto out = router_forward<double>(Numerics<double>{}, options, identity_gate(4, {}), Tensor<double>({2, 4}), nullptr, &indices);
+    const auto out = router_forward<double>(Numerics<double>{}, options, identity_gate(4, {}), Tensor<double>({2, 4}),
+                                            nullptr, &indices);
     EXPECT_NEAR(out.aux_loss, 1, 1e-14);
   }
 }
@@ -182,8 +201,12 @@ TEST(Router, GradientsAreFiniteDifferences) {
   for (const ScoreFunction function : kAllFunctions)
     for (const bool normalise : {true, false})
       for (const double alpha : {0.0, 0.7}) {
-        const RouterOptions options{.n_routed_experts = 6, .num_experts_per_tok = 3, .score_function = function, .norm_topk_prob = normalise,
-                                    .routed_scaling_factor = 2.5, .weight_uses_correction_bias = function == ScoreFunction::sigmoid && normalise,
+        const RouterOptions options{.n_routed_experts = 6,
+                                    .num_experts_per_tok = 3,
+                                    .score_function = function,
+                                    .norm_topk_prob = normalise,
+                                    .routed_scaling_factor = 2.5,
+                                    .weight_uses_correction_bias = function == ScoreFunction::sigmoid && normalise,
                                     .aux_loss_coefficient = alpha};
         Parameters<double> p = random_gate(random, 6, 5, true);
         Tensor<double> x = random.tensor<double>({7, 5}, -2, 2);
@@ -232,8 +255,10 @@ TEST(Router, RefusesOptionsThatCannotBe) {
   const auto run = [&](const RouterOptions& o) { router_forward<double>(Numerics<double>{}, o, p, x); };
   EXPECT_THROW(run({.n_routed_experts = 6, .num_experts_per_tok = 7}), std::invalid_argument);
   EXPECT_THROW(run({.n_routed_experts = 6, .num_experts_per_tok = 2, .n_group = 4}), std::invalid_argument);
-  EXPECT_THROW(run({.n_routed_experts = 6, .num_experts_per_tok = 2, .n_group = 6}), std::invalid_argument);  // one expert a group
-  EXPECT_THROW(run({.n_routed_experts = 6, .num_experts_per_tok = 3, .n_group = 3, .topk_group = 1}), std::invalid_argument);
+  EXPECT_THROW(run({.n_routed_experts = 6, .num_experts_per_tok = 2, .n_group = 6}),
+               std::invalid_argument);  // one expert a group
+  EXPECT_THROW(run({.n_routed_experts = 6, .num_experts_per_tok = 3, .n_group = 3, .topk_group = 1}),
+               std::invalid_argument);
   EXPECT_THROW(run({.n_routed_experts = 5}), std::invalid_argument);
 }
 
@@ -251,11 +276,12 @@ RouterOptions options_of(const Fixture& fixture) {
   o.routed_scaling_factor = a.at("route_scale");
   o.aux_loss_coefficient = a.at("aux_loss_coeff");
   o.gate_in_float32 = !a.at("gate_precision").is_null();
-  o.score_function = function == "sigmoid_with_bias"   ? ScoreFunction::sigmoid_with_bias
-                     : function == "softmax_with_bias" ? ScoreFunction::softmax_with_bias
-                     : function == "sqrtsoftplus"      ? ScoreFunction::sqrtsoftplus
-                     : function != "softmax"           ? ScoreFunction::sigmoid
-                     : a.at("softmax_before_topk").get<bool>() ? ScoreFunction::softmax_before_topk : ScoreFunction::softmax;
+  o.score_function = function == "sigmoid_with_bias"           ? ScoreFunction::sigmoid_with_bias
+                     : function == "softmax_with_bias"         ? ScoreFunction::softmax_with_bias
+                     : function == "sqrtsoftplus"              ? ScoreFunction::sqrtsoftplus
+                     : function != "softmax"                   ? ScoreFunction::sigmoid
+                     : a.at("softmax_before_topk").get<bool>() ? ScoreFunction::softmax_before_topk
+                                                               : ScoreFunction::softmax;
   return o;
 }
 
@@ -268,7 +294,8 @@ struct RunRouter {
     const Tensor<Index> indices = fixture["output.router.indices"].as<Index>();
     const auto out = router_forward<T>(num, options, p, x, &mask, &indices);
     // The recorded choice is the router's own, or within the rounding of the scores it was made with.
-    const Tensor<T> shortfall = router_choice_shortfall(options, out.selection_scores, p.find("e_score_correction_bias") != nullptr, indices);
+    const Tensor<T> shortfall =
+        router_choice_shortfall(options, out.selection_scores, p.find("e_score_correction_bias") != nullptr, indices);
     const double margin = options.gate_in_float32 || fixture.name.ends_with("_f32") ? 1e-6 : 0x1p-6;
     for (T value : shortfall.span()) EXPECT_LE(value, margin);
 
@@ -280,7 +307,8 @@ struct RunRouter {
     results["output.expert_load"] = load;
     results["output.aux_loss"] = Tensor<T>({}, {out.aux_loss});
     Parameters<T> d_p;
-    results["grad.input.hidden_states"] = router_backward<T>(num, options, p, x, &mask, out, fixture["grad.output.router.weights"].as<T>(), d_p);
+    results["grad.input.hidden_states"] =
+        router_backward<T>(num, options, p, x, &mask, out, fixture["grad.output.router.weights"].as<T>(), d_p);
     testing::add_gradients(results, d_p);
     if (const double gamma = fixture.attributes.at("gate_bias_update_factor"); gamma > 0) {
       Tensor<T> bias = p["e_score_correction_bias"];

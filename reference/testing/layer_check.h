@@ -1,6 +1,7 @@
 // For tests only: a layer against a recorded fixture (the gates of golden fixtures), and against finite differences.
 //
-// A layer under test is a function run(num, parameters, fixture) -> results by the fixture's names ("output.*", "grad.*").
+// A layer under test is a function run(num, parameters, fixture) -> results by the fixture's names ("output.*",
+// "grad.*").
 #pragma once
 
 #include <gtest/gtest.h>
@@ -32,7 +33,8 @@ Parameters<T> parameters_of(const Fixture& fixture) {
   Parameters<T> parameters;
   for (const FixtureTensor& tensor : fixture.tensors)
     for (const std::string prefix : {"param.", "buffer."})
-      if (tensor.name.starts_with(prefix)) parameters.set(tensor.name.substr(prefix.size()), tensor.as<T>(), {.is_buffer = prefix == "buffer."});
+      if (tensor.name.starts_with(prefix))
+        parameters.set(tensor.name.substr(prefix.size()), tensor.as<T>(), {.is_buffer = prefix == "buffer."});
   return parameters;
 }
 
@@ -54,7 +56,8 @@ void add_gradients(Results<T>& results, const Parameters<T>& gradients, const st
 template <class A, class B>
 double rms_difference(const A& a, const B& b) {
   double sum = 0;
-  for (Index i = 0; i < static_cast<Index>(a.size()); ++i) sum += std::pow(static_cast<double>(a[i]) - static_cast<double>(b[i]), 2);
+  for (Index i = 0; i < static_cast<Index>(a.size()); ++i)
+    sum += std::pow(static_cast<double>(a[i]) - static_cast<double>(b[i]), 2);
   return a.size() == 0 ? 0 : std::sqrt(sum / static_cast<double>(a.size()));
 }
 template <class A>
@@ -65,12 +68,12 @@ double rms(const A& a) {
 }
 
 struct FixtureGates {
-  double relative_l2;  // of float32 fixtures: 5e-6 for a layer, 1e-5 for a whole model
+  double relative_l2;                          // of float32 fixtures: 5e-6 for a layer, 1e-5 for a whole model
   std::vector<std::string> not_compared = {};  // recorded, but not a function of the inputs alone
 };
 
-// Every recorded "output.*" and "grad.*" but the incoming gradients is compared with the oracle (float32) or judged by the
-// matched policy (bfloat16); one that `run` does not return is a failure.
+// Every recorded "output.*" and "grad.*" but the incoming gradients is compared with the oracle (float32) or judged by
+// the matched policy (bfloat16); one that `run` does not return is a failure.
 template <class Run>
 void check_fixture(const std::string& name, const FixtureGates& gates, const Run& run) {
   SCOPED_TRACE(name);
@@ -84,7 +87,8 @@ void check_fixture(const std::string& name, const FixtureGates& gates, const Run
     const bool is_result = recorded.name.find("output") != std::string::npos || recorded.name.starts_with("grad.") ||
                            recorded.name == "generate.logits";
     if (!is_result || recorded.name.starts_with("grad.output.") || recorded.data.empty()) continue;
-    if (std::find(gates.not_compared.begin(), gates.not_compared.end(), recorded.name) != gates.not_compared.end()) continue;
+    if (std::find(gates.not_compared.begin(), gates.not_compared.end(), recorded.name) != gates.not_compared.end())
+      continue;
     SCOPED_TRACE(recorded.name);
     ASSERT_TRUE(oracle.contains(recorded.name)) << "not computed";
     const Tensor<double>& wanted = oracle.at(recorded.name);
@@ -99,8 +103,8 @@ void check_fixture(const std::string& name, const FixtureGates& gates, const Run
     const double size = std::max(rms(wanted), terms == oracle.end() ? 0 : rms(terms->second) * 0x1p-10);
     const double theirs = rms_difference(recorded.data, wanted), ours = rms_difference(mine, wanted);
     if (std::getenv("ASSAY_SHOW_GATES"))
-      std::printf("%-36s %-50s %6zu elements, recording %.2e, own policy %.2e of the oracle, ratio %.3f\n", name.c_str(),
-                  recorded.name.c_str(), recorded.data.size(), theirs / size, ours / size, theirs / ours);
+      std::printf("%-36s %-50s %6zu elements, recording %.2e, own policy %.2e of the oracle, ratio %.3f\n",
+                  name.c_str(), recorded.name.c_str(), recorded.data.size(), theirs / size, ours / size, theirs / ours);
     // Noise-dominated: the sum cancels to less than the rounding errors of its terms, of which each has a handful.
     const double noise = terms == oracle.end() ? 0 : 8 * (is_bfloat16 ? 0x1p-9 : 0x1p-24) * rms(terms->second);
     if (rms(wanted) < 8 * noise) {
@@ -152,13 +156,14 @@ inline void check_gradient(const std::string& name, Tensor<double>& tensor, cons
   Random random(static_cast<std::uint64_t>(tensor.size()));
   for (int n = 0; n < count; ++n) {
     const Index i = n == 0 ? 0 : n == 1 ? tensor.size() - 1 : random.integer(0, tensor.size() - 1);
-    EXPECT_NEAR(finite_difference(tensor, i, loss), gradient[i], tolerance * std::max(largest, 1e-3)) << "element " << i;
+    EXPECT_NEAR(finite_difference(tensor, i, loss), gradient[i], tolerance * std::max(largest, 1e-3))
+        << "element " << i;
   }
 }
 
 // Every parameter that is no buffer must have a gradient, and every gradient a parameter.
-inline void check_gradients(Parameters<double>& parameters, const Parameters<double>& gradients, const std::function<double()>& loss,
-                            double tolerance = 1e-6, int count = 10) {
+inline void check_gradients(Parameters<double>& parameters, const Parameters<double>& gradients,
+                            const std::function<double()>& loss, double tolerance = 1e-6, int count = 10) {
   for (auto& [name, parameter] : parameters.entries()) {
     if (parameter.flags.is_buffer) continue;
     ASSERT_NE(gradients.find(name), nullptr) << name << " has no gradient";
@@ -208,7 +213,8 @@ template <class T>
 double max_difference(const Tensor<T>& a, const Tensor<T>& b) {
   if (a.shape() != b.shape()) return INFINITY;
   double largest = 0;
-  for (Index i = 0; i < a.size(); ++i) largest = std::max(largest, std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i])));
+  for (Index i = 0; i < a.size(); ++i)
+    largest = std::max(largest, std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i])));
   return largest;
 }
 

@@ -39,7 +39,8 @@ inline NemotronV3Config small_config(const std::string& pattern) {
   return c;
 }
 
-inline void add_small_block(const NemotronV3Config& c, BlockType type, const std::string& prefix, Random& random, Parameters<double>& p) {
+inline void add_small_block(const NemotronV3Config& c, BlockType type, const std::string& prefix, Random& random,
+                            Parameters<double>& p) {
   const auto add = [&](const std::string& name, Shape shape, double low = -0.8, double high = 0.8) {
     p.set(prefix + name, random.tensor<double>(std::move(shape), low, high));
   };
@@ -72,7 +73,8 @@ inline void add_small_block(const NemotronV3Config& c, BlockType type, const std
       break;
     case BlockType::moe:
       add(m + "gate.weight", {c.n_routed_experts, c.hidden_size});
-      p.set(prefix + m + "gate.e_score_correction_bias", random.tensor<double>({c.n_routed_experts}, -0.1, 0.1), {.is_buffer = true});
+      p.set(prefix + m + "gate.e_score_correction_bias", random.tensor<double>({c.n_routed_experts}, -0.1, 0.1),
+            {.is_buffer = true});
       add(m + "experts.gate_and_up_projs", {c.n_routed_experts, c.expert_input_size(), c.moe_intermediate_size});
       add(m + "experts.down_projs", {c.n_routed_experts, c.moe_intermediate_size, c.expert_input_size()});
       if (c.mlp_bias) add(m + "experts.gate_up_proj_bias", {c.n_routed_experts, c.moe_intermediate_size});
