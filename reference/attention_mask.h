@@ -1,6 +1,6 @@
 // AttentionMask: which keys a query sees, and what is added to its scores.
 //
-// On the training path                 no mask, or a 2-D one of ones     causal()
+// On the training path                  no mask, or a 2-D one of ones     causal()
 //                                      a 2-D padding mask [B, keys]      causal_with_padding(mask)
 //                                      a mask of more than two axes      allowed(mask) or additive(mask): the mask
 //                                                                        alone decides, no causality is added

@@ -1,6 +1,8 @@
-// Cross entropy of logits against targets:  loss_t = lse_t - logits[t, target_t],  lse = max + ln sum e^(.
-// - max), computed in float32 (or double) whatever dtype the logits are rounded to. Tokens with target -100 do not
-// count.
+// Cross entropy of logits against targets:
+//
+//   loss_t = lse_t - logits[t, target_t]      lse_t = max_v logits[t, v] + ln sum_v e^(logits[t, v] - max)
+//
+// Computed in float32 (or double) whatever dtype the logits are rounded to. Tokens with target -100 do not count.
 #pragma once
 
 #include "reference/numerics.h"
