@@ -135,8 +135,10 @@ SIMT_MMA(mma_u8_16832, "m16n8k32.row.col.s32.u8.u8.s32", int, "r", U8)
 SIMT_MMA(mma_e4m3_16832, "m16n8k32.row.col.f32.e4m3.e4m3.f32", float, "f", E4m3)
 SIMT_MMA(mma_e5m2_16832, "m16n8k32.row.col.f32.e5m2.e5m2.f32", float, "f", E5m2)
 #else  // fp8 needs sm_89
-SIMT_DEV void mma_e4m3_16832(float (&)[4], const std::uint32_t (&)[4], const std::uint32_t (&)[2], const float (&)[4]) { __trap(); }
-SIMT_DEV void mma_e5m2_16832(float (&)[4], const std::uint32_t (&)[4], const std::uint32_t (&)[2], const float (&)[4]) { __trap(); }
+SIMT_DEV void mma_e4m3_16832(float (&)[4], const std::uint32_t (&)[4], const std::uint32_t (&)[2],
+                             const float (&)[4]) { __trap(); }
+SIMT_DEV void mma_e5m2_16832(float (&)[4], const std::uint32_t (&)[4], const std::uint32_t (&)[2],
+                             const float (&)[4]) { __trap(); }
 #endif
 // clang-format on
 #undef SIMT_MMA

@@ -9,7 +9,7 @@
 
 namespace simt::testing {
 
-inline __global__ void look_back_kernel(const int* x, int* y, int* ticket, unsigned long long* status) {
+__global__ void look_back_kernel(const int* x, int* y, int* ticket, unsigned long long* status) {
   SIMT_SHARED(int, my_ticket);
   SIMT_SHARED(int, before);
   if (threadIdx.x == 0) my_ticket = atomicAdd(ticket, 1);

@@ -60,7 +60,7 @@ struct Barrier {
   int value = 0, result = 0;
   Reduction reduction = Reduction::kNone;
   Site site;
-  std::array<std::uint64_t, 16> waiting;  // bit for each thread
+  std::array<std::uint64_t, 16> waiting;  // bit for each thread; none between phases
   unsigned phase = 0;
   std::array<std::uint64_t, 2> tokens;  // of even and odd phases: threads of one may still wake in the next (TSan)
   void* token() { return &tokens[phase % 2]; }

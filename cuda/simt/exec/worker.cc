@@ -105,7 +105,10 @@ void Worker::start_block(Block& block, unsigned rank, unsigned linear) {
     warp.queued = false;
     warp.open_rooms = 0;
   }
-  for (Barrier& barrier : block.barriers) barrier.arrived = 0;
+  for (Barrier& barrier : block.barriers) {
+    if (barrier.arrived != 0) barrier.waiting.fill(0);  // left by a launch that failed
+    barrier.arrived = 0;
+  }
   block.open_barriers = block.barriers_completed = 0;
   block.shared.reset(config.dynamic_shared, launch_->shared_limit, counting_enabled);
   uint3 index{0, 0, 0};
