@@ -1,6 +1,5 @@
 #include "cuda/simt/exec/barrier.h"
 
-#include <algorithm>
 #include <bit>
 #include <cstring>
 
