@@ -1,12 +1,9 @@
 // Tensor: an owning, row-major array. The whole reference computes on these; 2-D views of them are Eigen maps.
 #pragma once
 
-#include <sys/mman.h>
-
 #include <Eigen/Core>
 #include <cstdint>
 #include <memory>
-#include <new>
 #include <numeric>
 #include <span>
 #include <stdexcept>
@@ -26,28 +23,13 @@ inline Index element_count(const Shape& shape) {
 template <class T>
 using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-// Where tensors live. Large ones begin at a huge page and ask for such pages: touching fresh memory is otherwise a good part
-// of a layer's time. And resize() leaves new elements uninitialized: an output that is written anyway is not filled first.
+// std::allocator, but resize() leaves new elements uninitialized: an output that is written anyway is not filled first.
 template <class T>
-struct TensorAllocator {
-  using value_type = T;
-  TensorAllocator() = default;
+struct UninitializedAllocator : std::allocator<T> {
   template <class U>
-  TensorAllocator(const TensorAllocator<U>&) noexcept {}
-  friend bool operator==(const TensorAllocator&, const TensorAllocator&) { return true; }
-
-  static constexpr std::size_t huge_page = 2 << 20, large = 2 * huge_page;
-  T* allocate(std::size_t count) {
-    const std::size_t bytes = count * sizeof(T);
-    if (bytes < large) return std::allocator<T>().allocate(count);
-    void* p = ::operator new(bytes, std::align_val_t{huge_page});
-    madvise(p, bytes, MADV_HUGEPAGE);  // advice: it may fail without harm
-    return static_cast<T*>(p);
-  }
-  void deallocate(T* p, std::size_t count) {
-    if (count * sizeof(T) < large) std::allocator<T>().deallocate(p, count);
-    else ::operator delete(p, std::align_val_t{huge_page});
-  }
+  struct rebind {
+    using other = UninitializedAllocator<U>;
+  };
   template <class U>
   void construct(U* p) noexcept {
     ::new (static_cast<void*>(p)) U;
@@ -113,7 +95,7 @@ class Tensor {
     return flat;
   }
   Shape shape_;
-  std::vector<T, TensorAllocator<T>> data_;
+  std::vector<T, UninitializedAllocator<T>> data_;
 };
 
 // A tensor that may be absent (null). T is deduced from the other arguments.

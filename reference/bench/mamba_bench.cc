@@ -1,4 +1,7 @@
 // Norms, convolution, scan and mixer.
+#include <malloc.h>
+
+#include <limits>
 #include <memory>
 
 #include "reference/bench/bench.h"
@@ -136,6 +139,9 @@ void all(const Sizes& sizes) {
 
 int main(int argc, char** argv) {
   using namespace assay::reference;
+  // The heap keeps what it frees: otherwise touching fresh pages of every output is a good part of the time.
+  mallopt(M_MMAP_MAX, 0);
+  mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
   for (const bench::Sizes& sizes : {bench::kNano, bench::kTiny}) {
