@@ -7,6 +7,7 @@
 #include "harness/golden/attention_terms.h"
 #include "harness/golden/compare.h"
 #include "harness/golden/layers.h"
+#include "harness/golden/mixer_inputs.h"
 #include "reference/attention_layer.h"
 #include "reference/projection.h"
 
@@ -15,35 +16,6 @@ namespace {
 
 using reference::AttentionMask;
 using reference::Numerics;
-
-bool is_padding_mask(const HostTensor& mask) { return mask.shape.size() == 2; }
-
-// [B, S] of 0 and 1; or of 3 or 4 axes, bool or floating, broadcast to [B, heads, queries, keys].
-void check_mask(FixtureReader& in, const Shape& scores) {
-  const HostTensor* mask = in.fixture().find("input.attention_mask");
-  if (!mask) return;
-  if (is_padding_mask(*mask)) {
-    in.require(mask->name, Dtypes::mask, {scores[0], scores[3]});
-    return;
-  }
-  const std::string pointer = "/tensors/input.attention_mask";
-  in.require(mask->name, is_floating(mask->dtype) ? Dtypes::floating : Dtypes::mask, Shape(mask->shape.size(), kAny));
-  if (!is_floating(mask->dtype) && mask->dtype != DType::boolean)
-    in.fail(pointer + "/dtype", fmt::format("{}; want bool, or a floating dtype that is added", name(mask->dtype)));
-  const std::size_t rank = mask->shape.size();
-  bool fits = rank == 3 || rank == 4;
-  for (std::size_t i = 0; fits && i < rank; ++i) fits = mask->shape[i] == 1 || mask->shape[i] == scores[4 - rank + i];
-  if (!fits) in.fail(pointer + "/shape", fmt::format("{}; want [B, S], or what broadcasts to {}", to_string(mask->shape), to_string(scores)));
-}
-
-template <class T>
-AttentionMask<T> mask_of(const Fixture& fixture) {
-  const HostTensor* mask = fixture.find("input.attention_mask");
-  if (!mask) return AttentionMask<T>::causal();
-  if (is_padding_mask(*mask)) return AttentionMask<T>::causal_with_padding(to_tensor<std::uint8_t>(*mask));
-  if (is_floating(mask->dtype)) return AttentionMask<T>::additive(to_tensor<T>(*mask));
-  return AttentionMask<T>::allowed(to_tensor<std::uint8_t>(*mask));
-}
 
 // The gradients of q_proj and k_proj that are below one rounding of their terms are rounding noise: 8 standard deviations
 // of it bound them.
@@ -76,14 +48,14 @@ GoldenEvaluation evaluate_training(FixtureReader& in) {
   const Shape shape = in.hidden_states(config.hidden_size, true);
   const Index batch = shape.size() == 3 ? shape[0] : 1, tokens = shape[shape.size() - 2];
   in.parameters(mixer_shapes(config, reference::BlockType::attention));
-  check_mask(in, {batch, config.num_attention_heads, tokens, tokens});
+  check_attention_mask(in, {batch, config.num_attention_heads, tokens, tokens});
   in.finish();
 
   std::optional<AttentionTerms> terms;
   const auto run = [&]<class T>(const Numerics<T>& num) {
     const auto p = parameters_of<T>(fixture);
     const auto u = to_tensor<T>(fixture.tensor("input.hidden_states"));
-    const AttentionMask<T> mask = mask_of<T>(fixture);
+    const AttentionMask<T> mask = attention_mask_of<T>(fixture);
     reference::AttentionLayerSaved<T> saved;
     Tensors<T> results;
     results["output.hidden_states"] = reference::attention_layer_forward<T>(num, dims, p, u, mask, &saved);
@@ -108,7 +80,7 @@ GoldenEvaluation evaluate_training(FixtureReader& in) {
 
 // Upstream's own rule for several tokens on a filled cache is not the language model's (they see their own future).
 reference::ContinuedPrefill continued_prefill(FixtureReader& in) {
-  const bool forgets = in.boolean("continued_prefill_forgets", is_from_upstream(in.fixture()));
+  const bool forgets = in.boolean("continued_prefill_forgets", origin_of(in.fixture()) != Origin::reference);
   return forgets ? reference::ContinuedPrefill::sees_all_keys : reference::ContinuedPrefill::causal;
 }
 

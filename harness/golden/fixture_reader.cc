@@ -144,6 +144,7 @@ const HostTensor& FixtureReader::checked(const HostTensor& t, Dtypes dtypes, con
     case Dtypes::floating: want(is_float, "float32 or bfloat16"); break;
     case Dtypes::whole: want(t.dtype == DType::int64 || t.dtype == DType::int32, "int64 or int32"); break;
     case Dtypes::mask: want(!is_floating(t.dtype), "bool, uint8, int32 or int64"); break;
+    case Dtypes::any: break;
   }
   if (!matches(t.shape, shape)) fail(pointer + "/shape", fmt::format("{}; want {}", to_string(t.shape), shape_text(shape)));
   for (Index i = 0; i < t.size(); ++i) {

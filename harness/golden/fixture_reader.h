@@ -26,6 +26,7 @@ enum class Dtypes {
   floating,          // float32 or bfloat16
   whole,             // int64 or int32
   mask,              // bool, uint8, int64, int32: 0 or 1 each
+  any,
 };
 
 class FixtureReader {

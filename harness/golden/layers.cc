@@ -17,11 +17,18 @@ const std::vector<GoldenLayer>& golden_layers() {
       {"ssd_scan", evaluate_ssd_scan_fixture},
       {"ssm_state_update", evaluate_ssm_state_update_fixture},
       {"mamba2_mixer", evaluate_mamba2_mixer_fixture},
+      {"block", evaluate_block_fixture},
+      {"model", evaluate_model_fixture},
+      {"rng", evaluate_rng_fixture},
   };
   return layers;
 }
 
-bool is_from_upstream(const Fixture& fixture) { return fixture.provenance.contains("upstream"); }
+Origin origin_of(const Fixture& fixture) {
+  const auto upstream = fixture.provenance.find("upstream");
+  if (upstream == fixture.provenance.end() || !upstream->is_string()) return Origin::reference;
+  return upstream->get<std::string>().starts_with("Hugging Face") ? Origin::hugging_face : Origin::automodel;
+}
 
 void require_path(const FixtureReader& in, std::initializer_list<std::string_view> paths) {
   const std::string& path = in.fixture().path;

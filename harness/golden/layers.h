@@ -21,8 +21,9 @@ GoldenEvaluation evaluate_block_fixture(const Fixture& fixture);
 GoldenEvaluation evaluate_model_fixture(const Fixture& fixture);
 GoldenEvaluation evaluate_rng_fixture(const Fixture& fixture);
 
-// Recorded by running upstream's code, with all that it does otherwise than this reference by default.
-bool is_from_upstream(const Fixture& fixture);
+// Whose code the numbers were recorded from: with all that it does otherwise than this reference by default.
+enum class Origin { reference, automodel, hugging_face };
+Origin origin_of(const Fixture& fixture);
 
 // Throws FixtureError unless the fixture's path is one of these.
 void require_path(const FixtureReader& in, std::initializer_list<std::string_view> paths);
