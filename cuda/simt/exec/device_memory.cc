@@ -89,10 +89,7 @@ void device_upload(void* device, const void* host, std::size_t bytes) {
 void device_download(void* host, const void* device, std::size_t bytes) {
   if (bytes == 0) return;
   check_range("device_download", device, bytes);
-#if defined(SIMT_MSAN)
-  __msan_check_mem_is_initialized(device, bytes);  // what comes back must not depend on uninitialised memory
-#endif
-  std::memcpy(host, device, bytes);
+  std::memcpy(host, device, bytes);  // under MSan the copy knows what nobody computed: the worker judges, by tensor
 }
 
 bool is_device_memory(const void* p) {
