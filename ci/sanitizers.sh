@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Smoke cases under the sanitizers: ci/sanitizers.sh [asan|tsan|msan...]. Under asan an index off by one is found,
+# All quick cases under the sanitizers: ci/sanitizers.sh [asan|tsan|msan...]. Under asan an index off by one is found,
 # under tsan a race between CUDA threads, under msan a read of something that nobody wrote. Only the worker, the
 # executor and the kernels are sanitized; the release build of `assay` drives them and judges the results.
 set -euo pipefail
@@ -9,12 +9,33 @@ if ((${#presets[@]} == 0)); then
   presets=(asan tsan msan)
 fi
 
+# verify PRESET LIBRARY ARGUMENT...: `assay verify` with the sanitized worker and build/PRESET/lib/LIBRARY.
+verify() {
+  local build="build/$1" library=$2
+  shift 2
+  build/release/bin/assay verify --worker "$build/bin/assay_worker" --candidate "$build/lib/$library" "$@"
+}
+
+# A planted race that the results of the first schedule do not show: ThreadSanitizer must.
+must_see_the_race() {
+  local case_line said
+  case_line=$(sed -n 's/^sum_not_guarded *|[^|]*| *\([^|]*[^| ]\) *|.*/\1/p' cuda/candidate/planted.txt)
+  if said=$(verify tsan planted/libassay_break_sum_not_guarded.so --schedules 1 "$case_line" 2>&1) ||
+    [[ $said != *"data race"* ]]; then
+    printf '%s\ntsan: a planted race (sum_not_guarded) went unreported\n' "$said" >&2
+    return 1
+  fi
+  printf 'tsan: the planted race is reported, as it must be\n'
+}
+
 tools/setup.sh --with-clang
 ci/build.sh release assay
 for preset in "${presets[@]}"; do
   printf '\n== %s\n' "$preset"
   ci/build.sh "$preset"
   ctest --preset "$preset" --parallel "${JOBS:-$(nproc)}"
-  build/release/bin/assay verify --worker "build/$preset/bin/assay_worker" \
-    --candidate "build/$preset/lib/libassay_simt.so" rms_norm dtype=bf16
+  verify "$preset" libassay_simt.so
+  if [[ $preset == tsan ]]; then
+    must_see_the_race
+  fi
 done
