@@ -11,7 +11,7 @@
 // Versions   naive (a thread per row and group, double sums), warp_per_row, block_per_row (in registers),
 //            block_rereads_row (any size)
 // Cost       memory-bound: rows * width * sizeof(T) * (2 read, 1 written), 1 read without a gate.
-//            64 x 4096 bf16 in groups of 512: 1.5 MiB, 0.5 us at 3.2 TB/s; one e^x and two divisions per element
+//            64 x 4096 bf16 in groups of 512: 1.5 MiB, 0.5 us at 3.2 TB/s; one e^x and one division per element
 // Limits     width <= 2^30
 #include "cuda/common/check.h"
 #include "cuda/common/math.cuh"
