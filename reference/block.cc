@@ -109,10 +109,10 @@ Tensor<T> block_backward(const Numerics<T>& num, const NemotronV3Config& config,
 template <class T>
 Tensor<T> block_cached(const Numerics<T>& num, const NemotronV3Config& config, const Quirks& quirks, Index layer,
                        const ParameterScope<T>& p, const Tensor<T>& hidden_states, const MixerInputs<T>& inputs,
-                       HybridCache<T>& cache) {
+                       HybridCache<T>& cache, BlockSaved<T>* saved) {
   const BlockType type = config.layers_block_type.at(layer);
   if (type == BlockType::mlp || type == BlockType::moe)
-    return block_forward(num, config, quirks, type, p, hidden_states, inputs);
+    return block_forward(num, config, quirks, type, p, hidden_states, inputs, saved);
   const Tensor<T> normed = model_norm_forward(num, config, quirks, p["norm.weight"], hidden_states);
   const ParameterScope<T> mixer = p.scope("mixer.");
   if (type == BlockType::attention)
@@ -138,7 +138,8 @@ Tensor<T> block_cached(const Numerics<T>& num, const NemotronV3Config& config, c
                                     const ParameterScope<T>&, const MixerInputs<T>&, const BlockSaved<T>&,             \
                                     const Tensor<T>&, bool, const GradientScope<T>&);                                  \
   template Tensor<T> block_cached(const Numerics<T>&, const NemotronV3Config&, const Quirks&, Index,                   \
-                                  const ParameterScope<T>&, const Tensor<T>&, const MixerInputs<T>&, HybridCache<T>&);
+                                  const ParameterScope<T>&, const Tensor<T>&, const MixerInputs<T>&, HybridCache<T>&,  \
+                                  BlockSaved<T>*);
 ASSAY_INSTANTIATE(float)
 ASSAY_INSTANTIATE(double)
 #undef ASSAY_INSTANTIATE

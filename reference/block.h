@@ -61,10 +61,11 @@ Tensor<T> block_backward(const Numerics<T>& num, const NemotronV3Config& config,
                          const ParameterScope<T>& p, const MixerInputs<T>& inputs, const BlockSaved<T>& saved,
                          const Tensor<T>& d_out, bool stream_in_float32, const GradientScope<T>& d_p);
 
-// One step of layer `layer` with a cache: prefill, a continued prefill, or one token.
+// One step of layer `layer` with a cache: prefill, a continued prefill, or one token. `saved`, if given, receives what an
+// MLP or MoE block keeps, such as the experts it chose.
 template <class T>
 Tensor<T> block_cached(const Numerics<T>& num, const NemotronV3Config& config, const Quirks& quirks, Index layer,
                        const ParameterScope<T>& p, const Tensor<T>& hidden_states, const MixerInputs<T>& inputs,
-                       HybridCache<T>& cache);
+                       HybridCache<T>& cache, BlockSaved<T>* saved = nullptr);
 
 }  // namespace assay::reference

@@ -168,7 +168,8 @@ Loss<T> recipe_loss(const Numerics<T>& num, const Tensor<T>& logits, const Tenso
 
 template <class T>
 Tensor<T> backbone_step(const Numerics<T>& num, const NemotronV3Config& config, const Quirks& quirks,
-                        const Parameters<T>& p, const ModelInput<T>& input, HybridCache<T>& cache) {
+                        const Parameters<T>& p, const ModelInput<T>& input, HybridCache<T>& cache,
+                        std::vector<BlockSaved<T>>* saved) {
   require(input.cu_seqlens.empty() && !input.seq_idx, "backbone_step: packed documents; want one sequence per row");
   Tensor<T> h = embed(config, p, input);
   const Index batch = h.dim(0), count = h.dim(1), total = cache.tokens + count;
@@ -195,9 +196,10 @@ Tensor<T> backbone_step(const Numerics<T>& num, const NemotronV3Config& config, 
   // While decoding the model passes no mask to the Mamba blocks.
   if (input.attention_mask && !(cache.has_previous_state && count == 1)) inputs.mamba_mask = input.attention_mask;
 
+  if (saved) saved->assign(config.layers_block_type.size(), {});
   for (Index i = 0; i < config.num_hidden_layers(); ++i)
     h = block_cached(num, config, quirks, i, ParameterScope<T>(p, layer_prefix(i)), h,
-                     with_experts_of_layer(inputs, input, i), cache);
+                     with_experts_of_layer(inputs, input, i), cache, saved ? &(*saved)[i] : nullptr);
   cache.tokens = total;
   cache.has_previous_state = true;
   return model_norm_forward(num, config, quirks, p["model.norm.weight"], h);
@@ -249,7 +251,7 @@ Generation<T> generate_greedily(const Numerics<T>& num, const NemotronV3Config& 
   template Loss<T> in_model_loss(const Numerics<T>&, const Tensor<T>&, const Tensor<Index>&);                        \
   template Loss<T> recipe_loss(const Numerics<T>&, const Tensor<T>&, const Tensor<Index>&, Index);                   \
   template Tensor<T> backbone_step(const Numerics<T>&, const NemotronV3Config&, const Quirks&, const Parameters<T>&, \
-                                   const ModelInput<T>&, HybridCache<T>&);                                           \
+                                   const ModelInput<T>&, HybridCache<T>&, std::vector<BlockSaved<T>>*);              \
   template std::vector<Index> greedy_tokens(const Tensor<T>&);                                                       \
   template Generation<T> generate_greedily(const Numerics<T>&, const NemotronV3Config&, const Quirks&,               \
                                            const Parameters<T>&, const Tensor<Index>&, Index);

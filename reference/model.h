@@ -22,6 +22,7 @@ struct ModelInput {
   std::vector<Index> cu_seqlens, cu_seqlens_padded;  // documents of a packed stream
   std::optional<Tensor<std::int32_t>> seq_idx;       // [B, S], instead of cu_seqlens for the Mamba blocks
   std::map<Index, Tensor<Index>> expert_indices;     // by layer: a recorded choice to be used, [B S, k]
+  std::map<Index, Tensor<Index>> mtp_expert_indices;  // likewise by depth |pattern| + position in multi-token prediction
 };
 
 template <class T>
@@ -76,10 +77,11 @@ Loss<T> recipe_loss(const Numerics<T>& num, const Tensor<T>& logits, const Tenso
 // One step with a cache, from a whole prompt down to one token: the final-normed hidden states of its tokens. The first
 // step fills the cache; later ones go on where it stands, by the rules of the language model or, where quirks say so,
 // upstream's. input.attention_mask is that of the step's own tokens. cu_seqlens and seq_idx have no meaning here and
-// are an error.
+// are an error. `saved`, if given, receives what the MLP and MoE blocks keep, one a layer.
 template <class T>
 Tensor<T> backbone_step(const Numerics<T>& num, const NemotronV3Config& config, const Quirks& quirks,
-                        const Parameters<T>& p, const ModelInput<T>& input, HybridCache<T>& cache);
+                        const Parameters<T>& p, const ModelInput<T>& input, HybridCache<T>& cache,
+                        std::vector<BlockSaved<T>>* saved = nullptr);
 
 // The largest logit of each row, the lowest index on a tie. logits [.., V]
 template <class T>

@@ -102,9 +102,13 @@ MtpOutput<T> mtp_forward(const Numerics<T>& num, const NemotronV3Config& config,
                      model_norm_forward(num, config, quirks, first["hnorm.weight"], s.hidden_states, &s.hnorm_rstd));
     Tensor<T> x = linear_forward(num, s.fused, first["eh_proj.weight"]);
     s.blocks.resize(length);
-    for (Index i = 0; i < length; ++i)
+    for (Index i = 0; i < length; ++i) {
+      MixerInputs<T> own = inputs;
+      const auto given = input.mtp_expert_indices.find(d * length + i);
+      own.expert_indices = given == input.mtp_expert_indices.end() ? nullptr : &given->second;
       x = block_forward(num, config, quirks, config.mtp_layers_block_type[i],
-                        ParameterScope<T>(p, sublayer_prefix(config, d, i)), x, inputs, &s.blocks[i]);
+                        ParameterScope<T>(p, sublayer_prefix(config, d, i)), x, own, &s.blocks[i]);
+    }
     out.hidden_states.push_back(model_norm_forward(num, config, quirks, last["final_layernorm.weight"], x, &s.rstd));
     s.stream = std::move(x);
     out.saved.push_back(std::move(s));

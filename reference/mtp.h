@@ -31,7 +31,7 @@ struct MtpOutput {
 };
 
 // hidden_states: h^0 [B, S, D]. input and inputs: those of the backbone. With embeddings for ids the embeddings are
-// rolled; what is rolled in is id 0, or a zero vector. inputs.expert_indices is not used.
+// rolled; what is rolled in is id 0, or a zero vector. Experts are given by input.mtp_expert_indices.
 template <class T>
 MtpOutput<T> mtp_forward(const Numerics<T>& num, const NemotronV3Config& config, const Quirks& quirks,
                          const Parameters<T>& p, const ModelInput<T>& input, const MixerInputs<T>& inputs,

@@ -2,7 +2,7 @@
 // the layout of its modules, and greedy generation.
 #include <fmt/format.h>
 
-#include <cmath>
+#include <algorithm>
 
 #include "harness/core/expectation.h"
 #include "harness/golden/model_golden.h"
@@ -56,7 +56,8 @@ reference::ModelTensors read_tensors(FixtureReader& in, const NemotronV3Config& 
 // The recorded tokens are fed back, so that one near tie does not change every token after it.
 template <class T>
 reference::Tensor<T> teacher_forced_logits(const Numerics<T>& num, const NemotronV3Config& config, const reference::Quirks& quirks,
-                                           const reference::Parameters<T>& p, const reference::Tensor<Index>& tokens, Index prompt) {
+                                           const reference::Parameters<T>& p, const reference::Tensor<Index>& tokens, Index prompt,
+                                           const ExpertChoice& given, RoutedResults<T>& results) {
   const Index batch = tokens.dim(0), total = tokens.dim(1);
   auto cache = reference::make_cache<T>(config, batch);
   reference::Tensor<T> logits({batch, total - prompt, config.vocab_size});
@@ -65,27 +66,31 @@ reference::Tensor<T> teacher_forced_logits(const Numerics<T>& num, const Nemotro
     ModelInput<T> input;
     input.input_ids = reference::Tensor<Index>({batch, t - begin});
     for (Index b = 0; b < batch; ++b) std::copy_n(&tokens(b, begin), t - begin, &input.input_ids(b, 0));
-    const auto next = reference::lm_head_forward(num, p, reference::backbone_step<T>(num, config, quirks, p, input, cache), 1);
+    const std::string step = fmt::format("generate.{}.", t - prompt);
+    give_experts(input, config, given, step);
+    std::vector<reference::BlockSaved<T>> blocks;
+    const auto next = reference::lm_head_forward(num, p, reference::backbone_step<T>(num, config, quirks, p, input, cache, &blocks), 1);
+    take_routers(results, blocks, step);
     for (Index b = 0; b < batch; ++b) std::copy_n(&next(b, 0, 0), config.vocab_size, &logits(b, t - prompt, 0));
   }
   return logits;
 }
 
-// The tokens that greedy decoding should have chosen: the recorded ones where their logit is the largest one within 8
-// standard deviations of what the model's arithmetic does to logits, else the oracle's.
-reference::Tensor<Index> validated_tokens(const reference::Tensor<double>& oracle, const reference::Tensor<float>& matched,
-                                          reference::Tensor<Index> tokens, Index prompt) {
-  double squares = 0;
-  for (Index i = 0; i < oracle.size(); ++i) squares += std::pow(oracle[i] - static_cast<double>(matched[i]), 2);
-  const double margin = kSigmas * std::sqrt(squares / static_cast<double>(std::max<Index>(1, oracle.size())));
-  const std::vector<Index> greedy = reference::greedy_tokens(oracle);
-  const Index fresh = oracle.dim(1);
-  for (Index b = 0; b < oracle.dim(0); ++b)
-    for (Index t = 0; t < fresh; ++t) {
-      const Index best = greedy[b * fresh + t];
-      if (oracle(b, t, tokens(b, prompt + t)) < oracle(b, t, best) - margin) tokens(b, prompt + t) = best;
-    }
-  return tokens;
+// What greedy decoding should have chosen: the recorded token where its logit is the largest one within 8 standard deviations
+// of what the model's arithmetic does to logits, else the oracle's.
+void validate_tokens(std::vector<GoldenTensor>& tensors, Index prompt) {
+  const auto named = [&](std::string_view name) {
+    return std::find_if(tensors.begin(), tensors.end(), [&](const GoldenTensor& t) { return t.name == name; });
+  };
+  const auto logits = named("generate.logits"), tokens = named("generate.output_ids");
+  if (logits == tensors.end() || tokens == tensors.end()) return;
+  const double margin = kSigmas * rms_difference(logits->matched, logits->oracle);
+  const Index fresh = logits->shape[1], vocab = logits->shape[2], length = tokens->shape[1];
+  for (Index row = 0; row < logits->shape[0] * fresh; ++row) {
+    const auto first = logits->oracle.begin() + row * vocab, best = std::max_element(first, first + vocab);
+    double& token = tokens->oracle[row / fresh * length + prompt + row % fresh];
+    if (first[static_cast<Index>(token)] < *best - margin) token = static_cast<double>(best - first);
+  }
 }
 
 }  // namespace
@@ -118,7 +123,7 @@ GoldenEvaluation evaluate_hugging_face_model(const Fixture& fixture) {
       for (Index t = 0; t < prompt; ++t)
         if (start.at(b * prompt + t) != generated->at(b * generated->shape[1] + t))
           in.fail(fmt::format("/tensors/generate.input_ids/data/{}", b * prompt + t), "not how generate.output_ids begins; want the same prompt");
-    in.allow("generate.logits", Dtypes::model_or_float32, {generated->shape[0], generated->shape[1] - prompt, config.vocab_size});
+    in.require("generate.logits", Dtypes::model_or_float32, {generated->shape[0], generated->shape[1] - prompt, config.vocab_size});
   }
   in.finish();
 
@@ -137,24 +142,16 @@ GoldenEvaluation evaluate_hugging_face_model(const Fixture& fixture) {
     reference::backbone_backward<T>(num, config, quirks, p, input, saved, reference::lm_head_backward(num, p, h, loss.d_logits, d_p), d_p);
     for (auto& [name, gradient] : d_p.entries())
       results.tensors["grad." + transformers_name(name)] = is_transposed(name) ? transposed(gradient.value) : std::move(gradient.value);
+    take_routers(results, saved.blocks);
     if (generated) {
-      results.tensors["generate.logits"] = teacher_forced_logits(num, config, quirks, p, to_tensor<Index>(*generated), prompt);
-      results.tensors["generate.output_ids"] = to_tensor<T>(*generated);
+      const auto tokens = to_tensor<Index>(*generated);
+      results.tensors["generate.logits"] = teacher_forced_logits(num, config, quirks, p, tokens, prompt, given, results);
+      results.tensors["generate.output_ids"] = as_scalars<T>(tokens);
     }
-    take_routers(results, config, saved);
     return results;
   };
-  RoutedLayer layer = routed_layer(in, reference::moe_options(config).router, true, run);
-  GoldenEvaluation result = evaluate_with_inferred_experts(in, kModelTolerance, layer);
-  if (generated) {
-    const auto p = reference::to_parameters<double>(tensors);
-    const auto tokens = to_tensor<Index>(*generated);
-    const auto oracle = teacher_forced_logits(Numerics<double>{}, config, quirks, p, tokens, prompt);
-    const auto matched = teacher_forced_logits(matched_policy(in.model()), config, quirks, reference::to_parameters<float>(tensors), tokens, prompt);
-    const auto valid = validated_tokens(oracle, matched, tokens, prompt);
-    for (GoldenTensor& t : result.tensors)
-      if (t.name == generated->name) t.oracle.assign(valid.span().begin(), valid.span().end());
-  }
+  GoldenEvaluation result = evaluate_with_inferred_experts(in, kModelTolerance, routed_layer(in, reference::moe_options(config).router, true, run));
+  if (generated) validate_tokens(result.tensors, prompt);
   return result;
 }
 

@@ -6,7 +6,6 @@
 #include <algorithm>
 
 #include "reference/init/parameter_specs.h"
-#include "reference/mtp.h"
 
 namespace assay::harness {
 namespace {
@@ -60,7 +59,7 @@ RoutedResults<T> run_in_model_loss(const Numerics<T>& num, const NemotronV3Confi
                                    const reference::Parameters<T>& p, const ModelInput<T>& input, const reference::Tensor<Index>& labels) {
   reference::BackboneSaved<T> saved;
   const auto h = reference::backbone_forward<T>(num, config, quirks, p, input, &saved);
-  const auto mtp = reference::mtp_forward<T>(num, config, quirks, p, input, saved.inputs, h);
+  auto mtp = reference::mtp_forward<T>(num, config, quirks, p, input, saved.inputs, h);
   RoutedResults<T> results;
   results.tensors["output.logits"] = reference::lm_head_forward(num, p, h);
   const reference::Loss<T> loss = reference::in_model_loss(num, results.tensors["output.logits"], labels);
@@ -78,7 +77,8 @@ RoutedResults<T> run_in_model_loss(const Numerics<T>& num, const NemotronV3Confi
   }
   reference::backbone_backward<T>(num, config, quirks, p, input, saved, d_h, d_p);
   add_gradients(results.tensors, std::move(d_p));
-  take_routers(results, config, saved);
+  take_routers(results, saved.blocks);
+  take_mtp_routers(results, mtp);
   return results;
 }
 
@@ -98,28 +98,55 @@ RoutedResults<T> run_recipe_loss(const Numerics<T>& num, const NemotronV3Config&
   }
   results.tensors["output.logits"] = std::move(step.logits);
   add_gradients(results.tensors, std::move(d_p));
+  // The training step keeps no routers; a second forward pass chooses the same experts.
+  reference::BackboneSaved<T> saved;
+  const auto h = reference::backbone_forward<T>(num, config, quirks, p, input, &saved);
+  auto mtp = reference::mtp_forward<T>(num, config, quirks, p, input, saved.inputs, h);
+  take_routers(results, saved.blocks);
+  take_mtp_routers(results, mtp);
   return results;
 }
 
 reference::RouterOptions router_options(const NemotronV3Config& config) { return reference::moe_options(config).router; }
 
+// Of a depth's block, which a repeated layer runs in every depth.
+std::string depth_prefix(Index depth, Index position) { return fmt::format("mtp.depths.{}.{}.", depth, position); }
+
+template <class T>
+void take_router(RoutedResults<T>& results, const std::string& name, reference::BlockSaved<T>& block) {
+  if (auto* moe = std::get_if<reference::MoeSaved<T>>(&block.mixer)) results.routers.emplace_back(name, std::move(moe->router));
+}
+
 }  // namespace
 
 template <class T>
-void give_experts(ModelInput<T>& input, const NemotronV3Config& config, const ExpertChoice& given) {
+void give_experts(ModelInput<T>& input, const NemotronV3Config& config, const ExpertChoice& given, const std::string& step) {
   for (Index i = 0; i < config.num_hidden_layers(); ++i)
-    if (const auto found = given.find(reference::backbone_prefix(i)); found != given.end()) input.expert_indices[i] = found->second;
+    if (const auto found = given.find(step + reference::backbone_prefix(i)); found != given.end()) input.expert_indices[i] = found->second;
+  const Index length = static_cast<Index>(config.mtp_layers_block_type.size());
+  for (Index j = 0; j < config.num_nextn_predict_layers * length; ++j)
+    if (const auto found = given.find(depth_prefix(j / length, j % length)); found != given.end()) input.mtp_expert_indices[j] = found->second;
 }
+
 template <class T>
-void take_routers(RoutedResults<T>& results, const NemotronV3Config& config, reference::BackboneSaved<T>& saved) {
-  for (Index i = 0; i < config.num_hidden_layers(); ++i)
-    if (auto* moe = std::get_if<reference::MoeSaved<T>>(&saved.blocks[static_cast<std::size_t>(i)].mixer))
-      results.routers.emplace_back(reference::backbone_prefix(i), std::move(moe->router));
+void take_routers(RoutedResults<T>& results, std::vector<reference::BlockSaved<T>>& blocks, const std::string& step) {
+  for (std::size_t i = 0; i < blocks.size(); ++i) take_router(results, step + reference::backbone_prefix(static_cast<Index>(i)), blocks[i]);
 }
-template void give_experts(ModelInput<float>&, const NemotronV3Config&, const ExpertChoice&);
-template void give_experts(ModelInput<double>&, const NemotronV3Config&, const ExpertChoice&);
-template void take_routers(RoutedResults<float>&, const NemotronV3Config&, reference::BackboneSaved<float>&);
-template void take_routers(RoutedResults<double>&, const NemotronV3Config&, reference::BackboneSaved<double>&);
+
+template <class T>
+void take_mtp_routers(RoutedResults<T>& results, reference::MtpOutput<T>& mtp) {
+  for (std::size_t d = 0; d < mtp.saved.size(); ++d)
+    for (std::size_t i = 0; i < mtp.saved[d].blocks.size(); ++i)
+      take_router(results, depth_prefix(static_cast<Index>(d), static_cast<Index>(i)), mtp.saved[d].blocks[i]);
+}
+
+#define ASSAY_INSTANTIATE(T)                                                                                            \
+  template void give_experts(ModelInput<T>&, const NemotronV3Config&, const ExpertChoice&, const std::string&);           \
+  template void take_routers(RoutedResults<T>&, std::vector<reference::BlockSaved<T>>&, const std::string&);              \
+  template void take_mtp_routers(RoutedResults<T>&, reference::MtpOutput<T>&);
+ASSAY_INSTANTIATE(float)
+ASSAY_INSTANTIATE(double)
+#undef ASSAY_INSTANTIATE
 
 GoldenEvaluation evaluate_model_training(const Fixture& fixture) {
   FixtureReader in(fixture, kEmbedding);
@@ -174,7 +201,7 @@ GoldenEvaluation evaluate_model_cached(const Fixture& fixture) {
   }
   in.finish();
 
-  const auto run = [&]<class T>(const Numerics<T>& num, const ExpertChoice&) {
+  const auto run = [&]<class T>(const Numerics<T>& num, const ExpertChoice& given) {
     const auto p = parameters_of<T>(fixture);
     ModelInput<T> input = mixer_input_of<T>(fixture);
     auto cache = reference::make_cache<T>(config, prompt[0]);
@@ -187,8 +214,12 @@ GoldenEvaluation evaluate_model_cached(const Fixture& fixture) {
       }
       if (step == 0) input = {};
       input.input_ids = to_tensor<Index>(fixture.tensor(at + "input.input_ids"));
+      input.expert_indices.clear();
+      give_experts(input, config, given, at);
+      std::vector<reference::BlockSaved<T>> blocks;
       results.tensors[at + "output.logits"] =
-          reference::lm_head_forward(num, p, reference::backbone_step<T>(num, config, quirks, p, input, cache));
+          reference::lm_head_forward(num, p, reference::backbone_step<T>(num, config, quirks, p, input, cache, &blocks));
+      take_routers(results, blocks, at);
     }
     return results;
   };

@@ -103,11 +103,7 @@ GoldenEvaluation evaluate_router_fixture(const Fixture& fixture) {
     }
     return RoutedResults<T>{std::move(results), {{"", router}}};
   };
-  GoldenEvaluation result = evaluate_with_recorded_experts(in, kLayerTolerance, routed_layer(in, options, has_correction_bias, run), kIndices);
-  // The bias is float32 whatever the model's dtype is, and so is its update.
-  for (GoldenTensor& t : result.tensors)
-    if (t.name == "output.e_score_correction_bias") t.model = DType::float32;
-  return result;
+  return evaluate_with_recorded_experts(in, kLayerTolerance, routed_layer(in, options, has_correction_bias, run), kIndices);
 }
 
 }  // namespace assay::harness
