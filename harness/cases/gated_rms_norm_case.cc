@@ -141,7 +141,7 @@ std::vector<Case> cases(Tier tier) {
                                           {2, 95, 5},   {3, 96, 3},   {5, 128, 4},  {2, 127, 1}, {3, 129, 3},
                                           {67, 16, 2},  {130, 24, 3}, {3, 256, 1},  {2, 257, 1}, {2, 512, 8},
                                           {3, 513, 27}, {2, 1024, 8}, {1, 1023, 3}, {33, 40, 5}, {257, 8, 1}};
-  static const std::vector<Size> large = {{2, 4096, 8}, {1, 7680, 8}, {1, 8192, 8}, {1, 10240, 8}};  // the layers' own
+  static const std::vector<Size> large = {{2, 4096, 8}, {1, 7680, 8}, {1, 8192, 8}, {1, 10240, 8}, {2, 16400, 2}};  // the layers' own
   std::vector<Size> sizes = small;
   sizes.insert(sizes.end(), large.begin(), large.end());
   if (tier != Tier::quick)

@@ -177,7 +177,7 @@ std::vector<Case> cases(Tier tier) {
       {3, 33},  {7, 64},  {2, 97},  {3, 127}, {5, 128}, {2, 129},  {67, 16},  {130, 24}, {4, 255},  {3, 256}, {2, 257},
       {33, 40}, {3, 511}, {2, 512}, {3, 513}, {1, 768}, {2, 1021}, {2, 1023}, {3, 1024}, {1, 1025}, {257, 8}};
   static const std::vector<std::pair<std::int64_t, std::int64_t>> large = {
-      {3, 2688}, {2, 4096}, {1, 4480}, {1, 5120}, {1, 8192}};
+      {3, 2688}, {2, 4096}, {1, 4480}, {3, 4099}, {1, 5120}, {1, 8192}};
   std::vector<std::pair<std::int64_t, std::int64_t>> sizes = small;
   sizes.insert(sizes.end(), large.begin(), large.end());
   if (tier != Tier::quick) sizes.insert(sizes.end(), {{37, 2688}, {16, 4096}, {64, 1024}, {1000, 33}, {4099, 64}});

@@ -35,15 +35,24 @@ bool parse_number(std::string_view text, T& value) {
   return error == std::errc() && end == text.data() + text.size();
 }
 
-// Glob with * only.
+// Glob with * only. On a mismatch only the last * gives way, which is enough: work grows with pattern times text.
 bool glob(std::string_view pattern, std::string_view text) {
-  if (pattern.empty()) return text.empty();
-  if (pattern[0] == '*') {
-    for (std::size_t i = 0; i <= text.size(); ++i)
-      if (glob(pattern.substr(1), text.substr(i))) return true;
-    return false;
+  std::size_t p = 0, t = 0, star = pattern.npos, resume = 0;
+  while (t < text.size()) {
+    if (p < pattern.size() && pattern[p] == '*') {
+      star = p++;
+      resume = t;
+    } else if (p < pattern.size() && pattern[p] == text[t]) {
+      ++p;
+      ++t;
+    } else if (star != pattern.npos) {
+      p = star + 1;
+      t = ++resume;
+    } else {
+      return false;
+    }
   }
-  return !text.empty() && pattern[0] == text[0] && glob(pattern.substr(1), text.substr(1));
+  return pattern.find_first_not_of('*', p) == pattern.npos;
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <limits>
 #include <optional>
 
+#include "harness/core/catalogue.h"
 #include "harness/core/explain.h"
 #include "harness/core/pattern.h"
 #include "harness/core/random.h"
@@ -47,9 +48,13 @@ Status status_of(Outcome outcome) {
   return Status::failed;
 }
 
+// An element by the catalogue's axes, where the tensor has no more of them.
 std::string at(const Call& call, const std::string& tensor, std::int64_t flat) {
   const HostTensor* t = call.find(tensor);
-  return t ? axis_position(flat, t->shape, {}) : std::to_string(flat);
+  const TensorSpec* spec = operation(call.op).find(tensor);
+  if (!t || !spec) return std::to_string(flat);
+  return axis_position(flat, t->shape,
+                       spec->axes.size() == t->shape.size() ? spec->axes : std::vector<std::string>());
 }
 
 // What the worker found around the tensors: fences, inputs, elements never written.
