@@ -1,6 +1,8 @@
 #include "reference/testing/fixture.h"
 
+#include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <limits>
 #include <stdexcept>
@@ -36,6 +38,15 @@ nlohmann::json load_json(const std::string& file) {
   std::ifstream stream(file);
   if (!stream) throw std::runtime_error("cannot open " + file);
   return nlohmann::json::parse(stream);
+}
+
+std::vector<std::string> fixture_names(const std::string& prefix) {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(std::string(ASSAY_GOLDEN_DIR) + "/upstream"))
+    if (entry.path().extension() == ".json" && entry.path().stem().string().starts_with(prefix))
+      names.push_back(entry.path().stem().string());
+  std::sort(names.begin(), names.end());
+  return names;
 }
 
 Fixture load_fixture(const std::string& name) {

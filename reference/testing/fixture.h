@@ -1,12 +1,11 @@
 // For tests only: reads a golden fixture and trusts it. The harness has the reader that trusts nothing.
 #pragma once
 
+#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 #include "reference/config.h"
 #include "reference/tensor.h"
@@ -38,6 +37,9 @@ struct Fixture {
 
 // golden/upstream/NAME.json
 Fixture load_fixture(const std::string& name);
+
+// Recordings in golden/upstream whose names begin so, sorted.
+std::vector<std::string> fixture_names(const std::string& prefix);
 nlohmann::json load_json(const std::string& file);
 
 }  // namespace assay::reference::testing

@@ -38,16 +38,6 @@ Parameters<T> parameters_of(const Fixture& fixture) {
   return parameters;
 }
 
-// Recordings in golden/upstream whose names begin so, sorted.
-inline std::vector<std::string> fixture_names(const std::string& prefix) {
-  std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(std::string(ASSAY_GOLDEN_DIR) + "/upstream"))
-    if (entry.path().extension() == ".json" && entry.path().stem().string().starts_with(prefix))
-      names.push_back(entry.path().stem().string());
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
 template <class T>
 void add_gradients(Results<T>& results, const Parameters<T>& gradients, const std::string& prefix = "grad.") {
   for (const auto& [name, gradient] : gradients.entries()) results[prefix + name] = gradient.value;
