@@ -17,8 +17,8 @@ namespace {
 using reference::AttentionMask;
 using reference::Numerics;
 
-// The gradients of q_proj and k_proj that are below one rounding of their terms are rounding noise: 8 standard deviations
-// of it bound them.
+// The gradients of q_proj and k_proj that are below one rounding of their terms are rounding noise: 8 standard
+// deviations of it bound them.
 void limit_noise(const FixtureReader& in, const AttentionTerms& terms, std::vector<GoldenTensor>& tensors) {
   const double unit = in.model() == DType::bfloat16 ? 0x1p-9 : kUnit;
   const HostTensor& u = in.fixture().tensor("input.hidden_states");
@@ -31,8 +31,10 @@ void limit_noise(const FixtureReader& in, const AttentionTerms& terms, std::vect
     const std::vector<double>& by_output = of_k ? terms.k : terms.q;
     std::vector<double> sizes;
     for (const double size : by_output) {
-      if (g.name.ends_with("bias")) sizes.push_back(size);
-      else for (const double x : largest_input) sizes.push_back(size * x);
+      if (g.name.ends_with("bias"))
+        sizes.push_back(size);
+      else
+        for (const double x : largest_input) sizes.push_back(size * x);
     }
     g.terms_rms = rms(sizes);
     if (rms(g.oracle) >= unit * g.terms_rms) continue;
@@ -62,13 +64,15 @@ GoldenEvaluation evaluate_training(FixtureReader& in) {
     if (!in.has_gradients()) return results;
     const auto d_out = to_tensor<T>(fixture.tensor("grad.output.hidden_states"));
     reference::Parameters<T> d_p;
-    results["grad.input.hidden_states"] = reference::attention_layer_backward<T>(num, dims, p, u, mask, saved, d_out, d_p);
+    results["grad.input.hidden_states"] =
+        reference::attention_layer_backward<T>(num, dims, p, u, mask, saved, d_out, d_p);
     add_gradients(results, std::move(d_p));
     if constexpr (std::is_same_v<T, double>) {
       reference::Parameters<T> unused;
       Shape concat = shape;
       concat.back() = config.attention_width();
-      const auto d_o = reference::projection_backward<T>(num, p, "o_proj.", saved.attention.o.reshaped(concat), d_out, unused);
+      const auto d_o =
+          reference::projection_backward<T>(num, p, "o_proj.", saved.attention.o.reshaped(concat), d_out, unused);
       terms = attention_terms(mask, saved, d_o.reshaped(saved.q.shape()));
     }
     return results;

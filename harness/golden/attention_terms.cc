@@ -6,11 +6,12 @@ namespace assay::harness {
 
 using reference::Index;
 
-// q_bar_i = tau sum_j S_bar_ij k_j and k_bar_j = tau sum_i S_bar_ij q_i with S_bar_ij = P_ij (o_bar_i.v_j - o_bar_i.o_i):
-// the terms of S_bar_ij add up to P_ij (|o_bar_i|.|v_j| + |o_bar_i|.|o_i|). Errors of o_bar_i.o_i are common to all keys of
-// a query, so keys add up before the root over queries.
+// q_bar_i = tau sum_j S_bar_ij k_j and k_bar_j = tau sum_i S_bar_ij q_i with S_bar_ij = P_ij (o_bar_i.v_j -
+// o_bar_i.o_i): the terms of S_bar_ij add up to P_ij (|o_bar_i|.|v_j| + |o_bar_i|.|o_i|). Errors of o_bar_i.o_i are
+// common to all keys of a query, so keys add up before the root over queries.
 AttentionTerms attention_terms(const reference::AttentionMask<double>& mask,
-                               const reference::AttentionLayerSaved<double>& saved, const reference::Tensor<double>& d_o) {
+                               const reference::AttentionLayerSaved<double>& saved,
+                               const reference::Tensor<double>& d_o) {
   const auto &q = saved.q, &k = saved.k, &v = saved.v, &o = saved.attention.o;
   const Index batch = q.dim(0), tokens = q.dim(1), heads = q.dim(2), width = q.dim(3), kv_heads = k.dim(2);
   const double tau = 1 / std::sqrt(static_cast<double>(width));

@@ -1,5 +1,5 @@
-// How large the terms are that the gradients of queries and keys are made of. Both cancel: a query's row of S_bar sums to
-// 0, so that the gradient of k_proj.bias is exactly 0, and that of everything is where a query sees one key only.
+// How large the terms are that the gradients of queries and keys are made of. Both cancel: a query's row of S_bar sums
+// to 0, so that the gradient of k_proj.bias is exactly 0, and that of everything is where a query sees one key only.
 #pragma once
 
 #include <vector>
@@ -15,6 +15,7 @@ struct AttentionTerms {
 
 // d_o: the gradient of saved.attention.o.
 AttentionTerms attention_terms(const reference::AttentionMask<double>& mask,
-                               const reference::AttentionLayerSaved<double>& saved, const reference::Tensor<double>& d_o);
+                               const reference::AttentionLayerSaved<double>& saved,
+                               const reference::Tensor<double>& d_o);
 
 }  // namespace assay::harness

@@ -15,7 +15,8 @@ BlockType block_type(FixtureReader& in) {
   const auto* text = in.attribute("block_type");
   for (const BlockType type : {BlockType::mamba, BlockType::attention, BlockType::mlp, BlockType::moe})
     if (text && *text == name(type)) return type;
-  in.fail("/attributes/block_type", (text ? text->dump() : "missing") + "; want \"mamba\", \"attention\", \"mlp\" or \"moe\"");
+  in.fail("/attributes/block_type",
+          (text ? text->dump() : "missing") + "; want \"mamba\", \"attention\", \"mlp\" or \"moe\"");
 }
 
 }  // namespace
@@ -38,8 +39,8 @@ GoldenEvaluation evaluate_block_fixture(const Fixture& fixture) {
     inputs.expert_indices = given.empty() ? nullptr : &given.begin()->second;
     reference::BlockSaved<T> saved;
     RoutedResults<T> results;
-    results.tensors["output.hidden_states"] =
-        reference::block_forward<T>(num, config, quirks, type, p, to_tensor<T>(fixture.tensor("input.hidden_states")), inputs, &saved);
+    results.tensors["output.hidden_states"] = reference::block_forward<T>(
+        num, config, quirks, type, p, to_tensor<T>(fixture.tensor("input.hidden_states")), inputs, &saved);
     if (in.has_gradients()) {
       const auto d_out = to_tensor<T>(fixture.tensor("grad.output.hidden_states"));
       reference::Parameters<T> d_p;
@@ -47,10 +48,12 @@ GoldenEvaluation evaluate_block_fixture(const Fixture& fixture) {
           reference::block_backward<T>(num, config, quirks, type, p, inputs, saved, d_out, false, d_p);
       add_gradients(results.tensors, std::move(d_p));
     }
-    if (auto* moe = std::get_if<reference::MoeSaved<T>>(&saved.mixer)) results.routers.emplace_back("", std::move(moe->router));
+    if (auto* moe = std::get_if<reference::MoeSaved<T>>(&saved.mixer))
+      results.routers.emplace_back("", std::move(moe->router));
     return results;
   };
-  return evaluate_with_inferred_experts(in, kLayerTolerance, routed_layer(in, reference::moe_options(config).router, true, run));
+  return evaluate_with_inferred_experts(in, kLayerTolerance,
+                                        routed_layer(in, reference::moe_options(config).router, true, run));
 }
 
 }  // namespace assay::harness

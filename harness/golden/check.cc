@@ -13,9 +13,9 @@
 namespace assay::harness {
 namespace {
 
-constexpr double kTermsScale = 0x1p-10;  // relative measures divide by max(rms(oracle), terms 2^-10)
+constexpr double kTermsScale = 0x1p-10;              // relative measures divide by max(rms(oracle), terms 2^-10)
 constexpr double kLeastRatio = 0.5, kMostRatio = 2;  // a matched policy that rounds too little or too much fails
-constexpr double kBfloat16Unit = 0x1p-9;  // half an ulp of 1: every stored value has this error at least
+constexpr double kBfloat16Unit = 0x1p-9;             // half an ulp of 1: every stored value has this error at least
 
 TensorResult judge_exact(const GoldenTensor& t, TensorResult result) {
   Expectation want{.tensor = t.name,
@@ -81,14 +81,14 @@ TensorResult judge_golden(const GoldenTensor& t) {
     result.status = Status::failed;
     worst();
   };
-  // A float32 tensor of a bfloat16 model that the matched policy gets to float32's accuracy has met no rounding of the model. (One
-  // element alone may be right by luck.)
+  // A float32 tensor of a bfloat16 model that the matched policy gets to float32's accuracy has met no rounding of the
+  // model. (One element alone may be right by luck.)
   const bool unrounded = result.elements > 1 && matched <= t.tolerance * scale;
   if (t.dtype != DType::bfloat16 && (t.model != DType::bfloat16 || unrounded)) {
     result.gate = "relative";
-    // Where values cancel float32 itself does not reach the tolerance. A tensor that is within its limits element by element (a
-    // norm of groups of one channel, say), or of so few elements that they may cancel by chance, may then err as much as the
-    // matched reference does, and as much again.
+    // Where values cancel float32 itself does not reach the tolerance. A tensor that is within its limits element by
+    // element (a norm of groups of one channel, say), or of so few elements that they may cancel by chance, may then
+    // err as much as the matched reference does, and as much again.
     const bool may_cancel = !t.limit.empty() || result.elements < kRelativeGateElements;
     result.limit = may_cancel && scale > 0 ? std::max(t.tolerance, kMostRatio * matched / scale) : t.tolerance;
     result.rms_ratio = scale > 0 ? error / scale / result.limit : error > 0 ? HUGE_VAL : 0;
@@ -98,8 +98,8 @@ TensorResult judge_golden(const GoldenTensor& t) {
   }
   result.gate = "matched";
   if (result.elements < kRelativeGateElements) {
-    // Too few elements for a ratio of two errors. The standard deviation of one: what the matched policy errs by, and one
-    // rounding at least, since that error may be small by luck.
+    // Too few elements for a ratio of two errors. The standard deviation of one: what the matched policy errs by, and
+    // one rounding at least, since that error may be small by luck.
     const double deviation = std::hypot(matched, kBfloat16Unit * scale);
     result.limit = kSigmas;
     result.rms_ratio = deviation > 0 ? error / deviation : error > 0 ? HUGE_VAL : 0;
@@ -114,25 +114,15 @@ TensorResult judge_golden(const GoldenTensor& t) {
   return result;
 }
 
-CaseResult check_fixture(const std::filesystem::path& file) {
+CaseResult check_fixture(const Fixture& fixture) {
   CaseResult result;
-  result.line = file.string();
+  result.line = fixture.file.string();
   result.variant = "reference";
-  result.repro = "assay golden check " + file.string();
+  result.repro = "assay golden check " + fixture.file.string();
+  result.operation = fixture.layer + "/" + fixture.path;
   const auto begin = std::chrono::steady_clock::now();
   try {
-    const Fixture fixture = read_fixture(file);
-    result.operation = fixture.layer + "/" + fixture.path;
-    const GoldenLayer* layer = nullptr;
-    for (const GoldenLayer& l : golden_layers())
-      if (l.layer == fixture.layer) layer = &l;
-    if (!layer) {
-      std::string known;
-      for (const GoldenLayer& l : golden_layers()) known += (known.empty() ? "" : ", ") + l.layer;
-      throw FixtureError(
-          fmt::format("{}: /layer: \"{}\" has no reference; want one of {}", file.string(), fixture.layer, known));
-    }
-    const GoldenEvaluation evaluation = layer->evaluate(fixture);
+    const GoldenEvaluation evaluation = golden_layer(fixture).evaluate(fixture);
     result.contract = evaluation.note;
     for (const GoldenTensor& t : evaluation.tensors) {
       if (result.dtype.empty() || t.dtype == DType::bfloat16) result.dtype = short_name(t.dtype);
@@ -143,13 +133,27 @@ CaseResult check_fixture(const std::filesystem::path& file) {
       }
     }
     if (result.tensors.empty())
-      throw FixtureError(file.string() + ": /tensors: nothing to compare; want an output or a gradient");
+      throw FixtureError(fixture.file.string() + ": /tensors: nothing to compare; want an output or a gradient");
   } catch (const std::exception& e) {
     result.status = Status::failed;
     result.message = e.what();
   }
   result.reference_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return result;
+}
+
+CaseResult check_fixture(const std::filesystem::path& file) {
+  try {
+    return check_fixture(read_fixture(file));
+  } catch (const std::exception& e) {
+    CaseResult result;
+    result.line = file.string();
+    result.variant = "reference";
+    result.repro = "assay golden check " + file.string();
+    result.status = Status::failed;
+    result.message = e.what();
+    return result;
+  }
 }
 
 RunResult golden_check(const std::vector<std::filesystem::path>& fixtures,

@@ -13,7 +13,8 @@ template <class T>
 std::vector<double> values_of(const FixtureReader& in, const Tensors<T>& results, const HostTensor& recorded) {
   const auto found = results.find(recorded.name);
   const std::string pointer = "/tensors/" + recorded.name;
-  if (found == results.end()) in.fail(pointer, fmt::format("{} does not compute it; want a tensor that it returns", in.fixture().layer));
+  if (found == results.end())
+    in.fail(pointer, fmt::format("{} does not compute it; want a tensor that it returns", in.fixture().layer));
   const reference::Tensor<T>& t = found->second;
   if (Shape(t.shape().begin(), t.shape().end()) != recorded.shape)
     in.fail(pointer + "/shape", fmt::format("{}; want {}", to_string(recorded.shape), to_string(t.shape())));

@@ -22,12 +22,15 @@ double score_margin(const RouterOutput<double>& oracle, const RouterOutput<float
   return a.size() == 0 ? 0 : kSigmas * std::sqrt(squares / static_cast<double>(a.size()));
 }
 
-reference::Tensor<double> shortfall(const RoutedLayer& layer, const RouterOutput<double>& oracle, const ExpertIndices& indices) {
-  return reference::router_choice_shortfall<double>(layer.options, oracle.selection_scores, layer.has_correction_bias, indices);
+reference::Tensor<double> shortfall(const RoutedLayer& layer, const RouterOutput<double>& oracle,
+                                    const ExpertIndices& indices) {
+  return reference::router_choice_shortfall<double>(layer.options, oracle.selection_scores, layer.has_correction_bias,
+                                                    indices);
 }
 
 bool all_pass(const std::vector<GoldenTensor>& tensors) {
-  return std::all_of(tensors.begin(), tensors.end(), [](const GoldenTensor& t) { return judge_golden(t).status == Status::passed; });
+  return std::all_of(tensors.begin(), tensors.end(),
+                     [](const GoldenTensor& t) { return judge_golden(t).status == Status::passed; });
 }
 
 // Over all tensors but those of noise: the squares of their relative errors.
@@ -57,7 +60,8 @@ std::vector<Swap> swaps_within_margin(const RoutedLayer& layer, const RouterOutp
       }
       const reference::Tensor<double> missing = shortfall(layer, oracle, tried);
       for (Index t = 0; t < tokens; ++t)
-        if (const Index other = std::exchange(tried(t, slot), oracle.indices(t, slot)); other != oracle.indices(t, slot) && missing[t] <= margin)
+        if (const Index other = std::exchange(tried(t, slot), oracle.indices(t, slot));
+            other != oracle.indices(t, slot) && missing[t] <= margin)
           result.push_back({t, slot, other});
     }
   return result;
@@ -73,11 +77,13 @@ ExpertChoice choice_of(const RoutedResults<T>& results) {
 
 class Inference {
  public:
-  Inference(const FixtureReader& in, double tolerance, const RoutedLayer& layer) : in_(in), tolerance_(tolerance), layer_(layer) {}
+  Inference(const FixtureReader& in, double tolerance, const RoutedLayer& layer)
+      : in_(in), tolerance_(tolerance), layer_(layer) {}
 
   GoldenEvaluation run() {
     try_choice({});
-    // Each pass may move what the next one finds; every accepted swap brings the oracle nearer, so passes come to an end.
+    // Each pass may move what the next one finds; every accepted swap brings the oracle nearer, so passes come to an
+    // end.
     for (bool moved = true; moved && !all_pass(best_.tensors);) {
       moved = false;
       for (std::size_t i = 0; i < best_.oracle.routers.size(); ++i) moved |= improve(i);
@@ -128,7 +134,8 @@ class Inference {
   std::string note() const {
     std::string text;
     for (const auto& [name, tokens] : taken_)
-      text += fmt::format("{}tokens {} of {}", text.empty() ? "" : "; ", fmt::join(tokens, ", "), name.empty() ? "the router" : name + "mixer");
+      text += fmt::format("{}tokens {} of {}", text.empty() ? "" : "; ", fmt::join(tokens, ", "),
+                          name.empty() ? "the router" : name + "mixer");
     if (text.empty()) return "";
     return "the file records no experts; near a tie those of the recording were taken from its numbers: " + text;
   }
@@ -145,14 +152,16 @@ class Inference {
 
 }  // namespace
 
-ExpertIndices recorded_experts(const FixtureReader& in, const std::string& tensor, const reference::RouterOptions& options) {
+ExpertIndices recorded_experts(const FixtureReader& in, const std::string& tensor,
+                               const reference::RouterOptions& options) {
   in.check_range(tensor, options.n_routed_experts);
   ExpertIndices indices = to_tensor<Index>(in.fixture().tensor(tensor));
   const Index k = options.num_experts_per_tok;
   for (Index i = 0; i < indices.size(); ++i)
     for (Index j = i - i % k; j < i; ++j)
       if (indices[i] == indices[j])
-        in.fail(fmt::format("/tensors/{}/data/{}", tensor, i), fmt::format("expert {} for the second time; want {} different ones", indices[i], k));
+        in.fail(fmt::format("/tensors/{}/data/{}", tensor, i),
+                fmt::format("expert {} for the second time; want {} different ones", indices[i], k));
   return indices;
 }
 
@@ -168,7 +177,8 @@ GoldenEvaluation evaluate_with_recorded_experts(const FixtureReader& in, double 
     const reference::Tensor<double> missing = shortfall(layer, router, recorded);
     // Where the recorded choice is none that the model could have made, the oracle's own is what should have come out.
     ExpertIndices valid = recorded;
-    const bool all_valid = std::all_of(missing.span().begin(), missing.span().end(), [&](double s) { return s <= margin; });
+    const bool all_valid =
+        std::all_of(missing.span().begin(), missing.span().end(), [&](double s) { return s <= margin; });
     if (!all_valid) {
       const ExpertIndices own = layer.oracle({}).routers.front().second.indices;
       for (Index t = 0; t < missing.size(); ++t)

@@ -106,7 +106,8 @@ Index FixtureReader::integer(const std::string& name, Index low, Index high) {
   const auto* value = attribute(name);
   const std::string pointer = "/attributes/" + name, want = fmt::format("want an integer in {} .. {}", low, high);
   if (!value) fail(pointer, "missing; " + want);
-  const bool fits = value->is_number_integer() && !(value->is_number_unsigned() && value->get<std::uint64_t>() > INT64_MAX);
+  const bool fits =
+      value->is_number_integer() && !(value->is_number_unsigned() && value->get<std::uint64_t>() > INT64_MAX);
   if (!fits || value->get<Index>() < low || value->get<Index>() > high) fail(pointer, value->dump() + "; " + want);
   return value->get<Index>();
 }
@@ -115,7 +116,8 @@ double FixtureReader::number(const std::string& name) {
   const auto* value = attribute(name);
   const std::string pointer = "/attributes/" + name;
   if (!value) fail(pointer, "missing; want a number");
-  if (!value->is_number() || !std::isfinite(value->get<double>())) fail(pointer, value->dump() + "; want a finite number");
+  if (!value->is_number() || !std::isfinite(value->get<double>()))
+    fail(pointer, value->dump() + "; want a finite number");
   return value->get<double>();
 }
 
@@ -136,17 +138,29 @@ const HostTensor& FixtureReader::checked(const HostTensor& t, Dtypes dtypes, con
   };
   const bool is_float = t.dtype == DType::float32 || t.dtype == DType::bfloat16;
   switch (dtypes) {
-    case Dtypes::model: want(t.dtype == model_, fmt::format("the model's {}", name(model_))); break;
-    case Dtypes::float32: want(t.dtype == DType::float32, "float32"); break;
+    case Dtypes::model:
+      want(t.dtype == model_, fmt::format("the model's {}", name(model_)));
+      break;
+    case Dtypes::float32:
+      want(t.dtype == DType::float32, "float32");
+      break;
     case Dtypes::model_or_float32:
       want(t.dtype == model_ || t.dtype == DType::float32, fmt::format("the model's {} or float32", name(model_)));
       break;
-    case Dtypes::floating: want(is_float, "float32 or bfloat16"); break;
-    case Dtypes::whole: want(t.dtype == DType::int64 || t.dtype == DType::int32, "int64 or int32"); break;
-    case Dtypes::mask: want(!is_floating(t.dtype), "bool, uint8, int32 or int64"); break;
-    case Dtypes::any: break;
+    case Dtypes::floating:
+      want(is_float, "float32 or bfloat16");
+      break;
+    case Dtypes::whole:
+      want(t.dtype == DType::int64 || t.dtype == DType::int32, "int64 or int32");
+      break;
+    case Dtypes::mask:
+      want(!is_floating(t.dtype), "bool, uint8, int32 or int64");
+      break;
+    case Dtypes::any:
+      break;
   }
-  if (!matches(t.shape, shape)) fail(pointer + "/shape", fmt::format("{}; want {}", to_string(t.shape), shape_text(shape)));
+  if (!matches(t.shape, shape))
+    fail(pointer + "/shape", fmt::format("{}; want {}", to_string(t.shape), shape_text(shape)));
   for (Index i = 0; i < t.size(); ++i) {
     const double value = t.at(i);
     const std::string at = fmt::format("{}/data/{}", pointer, i);
@@ -168,7 +182,8 @@ const HostTensor* FixtureReader::allow(const std::string& name, Dtypes dtypes, c
 Shape FixtureReader::hidden_states(Index width, bool packed) {
   const HostTensor& given = fixture_.tensor("input.hidden_states");
   const bool is_packed = packed && given.shape.size() == 2;
-  const Shape shape = require("input.hidden_states", Dtypes::model, is_packed ? Shape{kAny, width} : Shape{kAny, kAny, width}).shape;
+  const Shape shape =
+      require("input.hidden_states", Dtypes::model, is_packed ? Shape{kAny, width} : Shape{kAny, kAny, width}).shape;
   require("output.hidden_states", Dtypes::model_or_float32, shape);
   allow("grad.input.hidden_states", Dtypes::model_or_float32, shape);
   if (has_gradients()) require("grad.output.hidden_states", Dtypes::model_or_float32, shape);
@@ -194,16 +209,19 @@ void FixtureReader::check_range(const std::string& name, Index end, std::optiona
 }
 
 bool FixtureReader::has_gradients() const {
-  return std::any_of(fixture_.tensors.begin(), fixture_.tensors.end(), [](const HostTensor& t) { return t.name.starts_with("grad."); });
+  return std::any_of(fixture_.tensors.begin(), fixture_.tensors.end(),
+                     [](const HostTensor& t) { return t.name.starts_with("grad."); });
 }
 
 void FixtureReader::finish() const {
   for (const HostTensor& t : fixture_.tensors)
     if (!known_tensors_.contains(t.name))
-      fail(tensor_pointer(t.name), fmt::format("unknown; {} on the path {} has no such tensor", fixture_.layer, fixture_.path));
+      fail(tensor_pointer(t.name),
+           fmt::format("unknown; {} on the path {} has no such tensor", fixture_.layer, fixture_.path));
   for (const auto& [key, value] : fixture_.attributes.items())
     if (key != "note" && !known_attributes_.contains(key))
-      fail("/attributes/" + key, fmt::format("unknown; {} on the path {} has no such attribute", fixture_.layer, fixture_.path));
+      fail("/attributes/" + key,
+           fmt::format("unknown; {} on the path {} has no such attribute", fixture_.layer, fixture_.path));
 }
 
 bool is_expected(std::string_view tensor) {
@@ -214,7 +232,8 @@ bool is_expected(std::string_view tensor) {
   return tensor.starts_with("grad.") && !tensor.starts_with("grad.output.");
 }
 
-std::vector<FixtureReader::NamedShape> mixer_shapes(const NemotronV3Config& config, BlockType type, const std::string& below) {
+std::vector<FixtureReader::NamedShape> mixer_shapes(const NemotronV3Config& config, BlockType type,
+                                                    const std::string& below) {
   NemotronV3Config one = config;
   one.layers_block_type = {type};
   one.num_nextn_predict_layers = 0;

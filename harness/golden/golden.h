@@ -37,6 +37,7 @@ struct GoldenLayer {
   std::function<GoldenEvaluation(const Fixture&)> evaluate;
 };
 const std::vector<GoldenLayer>& golden_layers();
+const GoldenLayer& golden_layer(const Fixture& fixture);  // throws FixtureError if there is none
 
 // float32: relative L2 of recorded - oracle within the tolerance, the denominator max(rms(oracle), 2^-10 terms_rms);
 // bfloat16, stored or computed in: rms(recorded - oracle) / rms(matched - oracle) in [1/2, 2] on 256 elements and more,
@@ -49,5 +50,6 @@ double rms(const std::vector<double>& a);
 
 // Reads and judges one file. An unreadable file or unknown layer is a FAILED case whose message is the error.
 CaseResult check_fixture(const std::filesystem::path& file);
+CaseResult check_fixture(const Fixture& fixture);
 
 }  // namespace assay::harness

@@ -24,6 +24,16 @@ const std::vector<GoldenLayer>& golden_layers() {
   return layers;
 }
 
+const GoldenLayer& golden_layer(const Fixture& fixture) {
+  std::string known;
+  for (const GoldenLayer& l : golden_layers()) {
+    if (l.layer == fixture.layer) return l;
+    known += (known.empty() ? "" : ", ") + l.layer;
+  }
+  throw FixtureError(
+      fmt::format("{}: /layer: \"{}\" has no reference; want one of {}", fixture.file.string(), fixture.layer, known));
+}
+
 Origin origin_of(const Fixture& fixture) {
   const auto upstream = fixture.provenance.find("upstream");
   if (upstream == fixture.provenance.end() || !upstream->is_string()) return Origin::reference;
@@ -33,7 +43,8 @@ Origin origin_of(const Fixture& fixture) {
 void require_path(const FixtureReader& in, std::initializer_list<std::string_view> paths) {
   const std::string& path = in.fixture().path;
   if (std::find(paths.begin(), paths.end(), path) != paths.end()) return;
-  in.fail("/path", fmt::format("\"{}\"; a fixture of {} has path {}", path, in.fixture().layer, fmt::join(paths, " or ")));
+  in.fail("/path",
+          fmt::format("\"{}\"; a fixture of {} has path {}", path, in.fixture().layer, fmt::join(paths, " or ")));
 }
 
 }  // namespace assay::harness

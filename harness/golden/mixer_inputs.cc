@@ -21,25 +21,33 @@ void check_attention_mask(FixtureReader& in, const Shape& scores) {
   bool fits = rank == 3 || rank == 4;
   for (std::size_t i = 0; fits && i < rank; ++i) fits = mask->shape[i] == 1 || mask->shape[i] == scores[4 - rank + i];
   if (!fits)
-    in.fail(pointer + "/shape", fmt::format("{}; want [{}, {}], or what broadcasts to {}", to_string(mask->shape), scores[0], scores[3],
-                                            to_string(scores)));
+    in.fail(pointer + "/shape", fmt::format("{}; want [{}, {}], or what broadcasts to {}", to_string(mask->shape),
+                                            scores[0], scores[3], to_string(scores)));
+}
+
+void check_cu_seqlens(FixtureReader& in, const std::string& tensor, Index tokens) {
+  const HostTensor* cu = in.allow(tensor, Dtypes::whole, {kAny});
+  if (!cu) return;
+  const std::string pointer = "/tensors/" + tensor;
+  if (cu->size() == 0) in.fail(pointer, "empty; want [0, ...]");
+  double before = 0;
+  for (Index i = 0; i < cu->size(); ++i) {
+    const double at = cu->at(i);
+    if ((i == 0 && at != 0) || at < before || at > static_cast<double>(tokens))
+      in.fail(fmt::format("{}/data/{}", pointer, i),
+              fmt::format("{}; want ascending numbers from 0 to at most {}", at, tokens));
+    before = at;
+  }
 }
 
 void check_documents(FixtureReader& in, Index batch, Index tokens) {
   in.allow("input.seq_idx", Dtypes::whole, {batch, tokens});
-  for (const char* tensor : {"input.cu_seqlens", "input.cu_seqlens_padded"}) {
-    const HostTensor* cu = in.allow(tensor, Dtypes::whole, {kAny});
-    if (!cu) continue;
-    const std::string pointer = "/tensors/" + cu->name;
-    if (cu->size() == 0) in.fail(pointer, "empty; want [0, ...]");
-    double before = 0;
-    for (Index i = 0; i < cu->size(); ++i) {
-      const double at = cu->at(i);
-      if ((i == 0 && at != 0) || at < before || at > static_cast<double>(batch * tokens))
-        in.fail(fmt::format("{}/data/{}", pointer, i), fmt::format("{}; want ascending numbers from 0 to at most {}", at, batch * tokens));
-      before = at;
-    }
-  }
+  for (const char* tensor : {"input.cu_seqlens", "input.cu_seqlens_padded"})
+    check_cu_seqlens(in, tensor, batch * tokens);
+  const HostTensor *cu = in.fixture().find("input.cu_seqlens"), *padded = in.fixture().find("input.cu_seqlens_padded");
+  if (padded && (!cu || cu->shape != padded->shape))
+    in.fail("/tensors/input.cu_seqlens_padded/shape",
+            to_string(padded->shape) + "; want input.cu_seqlens of the same shape");
 }
 
 reference::Quirks quirks_of(FixtureReader& in) {

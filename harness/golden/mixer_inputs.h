@@ -23,16 +23,20 @@ reference::AttentionMask<T> attention_mask_of(const Fixture& fixture) {
 
 // input.cu_seqlens, input.cu_seqlens_padded [documents + 1] from 0, and input.seq_idx [B, S]. Throws FixtureError.
 void check_documents(FixtureReader& in, Index batch, Index tokens);
+void check_cu_seqlens(FixtureReader& in, const std::string& tensor, Index tokens);
 
 // Masks and documents of a block or model.
 template <class T>
 reference::ModelInput<T> mixer_input_of(const Fixture& fixture) {
   reference::ModelInput<T> input;
   if (const HostTensor* mask = fixture.find("input.attention_mask")) {
-    if (mask->shape.size() == 2) input.attention_mask = to_tensor<std::uint8_t>(*mask);
-    else input.mask_4d = attention_mask_of<T>(fixture);
+    if (mask->shape.size() == 2)
+      input.attention_mask = to_tensor<std::uint8_t>(*mask);
+    else
+      input.mask_4d = attention_mask_of<T>(fixture);
   }
-  for (const auto& [tensor, documents] : {std::pair{"input.cu_seqlens", &input.cu_seqlens}, {"input.cu_seqlens_padded", &input.cu_seqlens_padded}})
+  for (const auto& [tensor, documents] :
+       {std::pair{"input.cu_seqlens", &input.cu_seqlens}, {"input.cu_seqlens_padded", &input.cu_seqlens_padded}})
     if (const HostTensor* t = fixture.find(tensor))
       for (Index i = 0; i < t->size(); ++i) documents->push_back(static_cast<Index>(t->at(i)));
   input.seq_idx = to_tensor<std::int32_t>(fixture.find("input.seq_idx"));

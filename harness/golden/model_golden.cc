@@ -31,7 +31,9 @@ struct RecipeLoss {
 std::optional<RecipeLoss> recipe_loss(FixtureReader& in, NemotronV3Config& config) {
   const auto* loss = in.attribute("loss");
   if (!loss) return std::nullopt;
-  if (*loss != "recipe") in.fail("/attributes/loss", loss->dump() + "; want \"recipe\", or no such attribute for the loss of the model itself");
+  if (*loss != "recipe")
+    in.fail("/attributes/loss",
+            loss->dump() + "; want \"recipe\", or no such attribute for the loss of the model itself");
   RecipeLoss result;
   if (config.has_mtp() || in.attribute("scaling_factor")) config.mtp_loss_scaling_factor = in.number("scaling_factor");
   result.num_label_tokens = in.integer("num_label_tokens", 0, INT64_MAX);
@@ -41,7 +43,8 @@ std::optional<RecipeLoss> recipe_loss(FixtureReader& in, NemotronV3Config& confi
     const Index stored = in.integer("physical_depths", 0, all);
     config.mtp_use_repeated_layer = stored < all;
     if (stored != config.mtp_sublayers())
-      in.fail("/attributes/physical_depths", fmt::format("{}; want {}, or {} of one repeated depth", stored, all, config.mtp_layers_block_type.size()));
+      in.fail("/attributes/physical_depths", fmt::format("{}; want {}, or {} of one repeated depth", stored, all,
+                                                         config.mtp_layers_block_type.size()));
   }
   return result;
 }
@@ -55,8 +58,9 @@ reference::Tensor<T> mean_square_gradient(const Numerics<T>& num, reference::Ten
 
 // The loss of the model itself, plus mean(h^2) of every MTP depth.
 template <class T>
-RoutedResults<T> run_in_model_loss(const Numerics<T>& num, const NemotronV3Config& config, const reference::Quirks& quirks,
-                                   const reference::Parameters<T>& p, const ModelInput<T>& input, const reference::Tensor<Index>& labels) {
+RoutedResults<T> run_in_model_loss(const Numerics<T>& num, const NemotronV3Config& config,
+                                   const reference::Quirks& quirks, const reference::Parameters<T>& p,
+                                   const ModelInput<T>& input, const reference::Tensor<Index>& labels) {
   reference::BackboneSaved<T> saved;
   const auto h = reference::backbone_forward<T>(num, config, quirks, p, input, &saved);
   auto mtp = reference::mtp_forward<T>(num, config, quirks, p, input, saved.inputs, h);
@@ -83,8 +87,9 @@ RoutedResults<T> run_in_model_loss(const Numerics<T>& num, const NemotronV3Confi
 }
 
 template <class T>
-RoutedResults<T> run_recipe_loss(const Numerics<T>& num, const NemotronV3Config& config, const reference::Quirks& quirks,
-                                 const reference::Parameters<T>& p, const ModelInput<T>& input, const reference::Tensor<Index>& labels,
+RoutedResults<T> run_recipe_loss(const Numerics<T>& num, const NemotronV3Config& config,
+                                 const reference::Quirks& quirks, const reference::Parameters<T>& p,
+                                 const ModelInput<T>& input, const reference::Tensor<Index>& labels,
                                  const RecipeLoss& recipe) {
   reference::Parameters<T> d_p;
   auto step = reference::training_step<T>(num, config, quirks, p, input, labels, recipe.num_label_tokens, d_p);
@@ -107,30 +112,37 @@ RoutedResults<T> run_recipe_loss(const Numerics<T>& num, const NemotronV3Config&
   return results;
 }
 
-reference::RouterOptions router_options(const NemotronV3Config& config) { return reference::moe_options(config).router; }
+reference::RouterOptions router_options(const NemotronV3Config& config) {
+  return reference::moe_options(config).router;
+}
 
 // Of a depth's block, which a repeated layer runs in every depth.
 std::string depth_prefix(Index depth, Index position) { return fmt::format("mtp.depths.{}.{}.", depth, position); }
 
 template <class T>
 void take_router(RoutedResults<T>& results, const std::string& name, reference::BlockSaved<T>& block) {
-  if (auto* moe = std::get_if<reference::MoeSaved<T>>(&block.mixer)) results.routers.emplace_back(name, std::move(moe->router));
+  if (auto* moe = std::get_if<reference::MoeSaved<T>>(&block.mixer))
+    results.routers.emplace_back(name, std::move(moe->router));
 }
 
 }  // namespace
 
 template <class T>
-void give_experts(ModelInput<T>& input, const NemotronV3Config& config, const ExpertChoice& given, const std::string& step) {
+void give_experts(ModelInput<T>& input, const NemotronV3Config& config, const ExpertChoice& given,
+                  const std::string& step) {
   for (Index i = 0; i < config.num_hidden_layers(); ++i)
-    if (const auto found = given.find(step + reference::backbone_prefix(i)); found != given.end()) input.expert_indices[i] = found->second;
+    if (const auto found = given.find(step + reference::backbone_prefix(i)); found != given.end())
+      input.expert_indices[i] = found->second;
   const Index length = static_cast<Index>(config.mtp_layers_block_type.size());
   for (Index j = 0; j < config.num_nextn_predict_layers * length; ++j)
-    if (const auto found = given.find(depth_prefix(j / length, j % length)); found != given.end()) input.mtp_expert_indices[j] = found->second;
+    if (const auto found = given.find(depth_prefix(j / length, j % length)); found != given.end())
+      input.mtp_expert_indices[j] = found->second;
 }
 
 template <class T>
 void take_routers(RoutedResults<T>& results, std::vector<reference::BlockSaved<T>>& blocks, const std::string& step) {
-  for (std::size_t i = 0; i < blocks.size(); ++i) take_router(results, step + reference::backbone_prefix(static_cast<Index>(i)), blocks[i]);
+  for (std::size_t i = 0; i < blocks.size(); ++i)
+    take_router(results, step + reference::backbone_prefix(static_cast<Index>(i)), blocks[i]);
 }
 
 template <class T>
@@ -140,9 +152,9 @@ void take_mtp_routers(RoutedResults<T>& results, reference::MtpOutput<T>& mtp) {
       take_router(results, depth_prefix(static_cast<Index>(d), static_cast<Index>(i)), mtp.saved[d].blocks[i]);
 }
 
-#define ASSAY_INSTANTIATE(T)                                                                                            \
-  template void give_experts(ModelInput<T>&, const NemotronV3Config&, const ExpertChoice&, const std::string&);           \
-  template void take_routers(RoutedResults<T>&, std::vector<reference::BlockSaved<T>>&, const std::string&);              \
+#define ASSAY_INSTANTIATE(T)                                                                                    \
+  template void give_experts(ModelInput<T>&, const NemotronV3Config&, const ExpertChoice&, const std::string&); \
+  template void take_routers(RoutedResults<T>&, std::vector<reference::BlockSaved<T>>&, const std::string&);    \
   template void take_mtp_routers(RoutedResults<T>&, reference::MtpOutput<T>&);
 ASSAY_INSTANTIATE(float)
 ASSAY_INSTANTIATE(double)
@@ -166,7 +178,8 @@ GoldenEvaluation evaluate_model_training(const Fixture& fixture) {
     for (const char* part : {"output.loss.main", "output.loss.mtp"}) in.allow(part, Dtypes::model_or_float32, {});
   for (Index d = 0; config.has_mtp() && d < config.num_nextn_predict_layers; ++d) {
     if (recipe) in.allow(fmt::format("output.loss.mtp.{}", d), Dtypes::model_or_float32, {});
-    in.allow(fmt::format("output.mtp.{}.hidden_states", d), Dtypes::model_or_float32, {ids[0], ids[1], config.hidden_size});
+    in.allow(fmt::format("output.mtp.{}.hidden_states", d), Dtypes::model_or_float32,
+             {ids[0], ids[1], config.hidden_size});
   }
   in.finish();
 
@@ -176,7 +189,8 @@ GoldenEvaluation evaluate_model_training(const Fixture& fixture) {
     input.input_ids = to_tensor<Index>(fixture.tensor("input.input_ids"));
     give_experts(input, config, given);
     const auto labels = has_labels ? to_tensor<Index>(fixture.tensor("input.labels")) : input.input_ids;
-    return recipe ? run_recipe_loss<T>(num, config, quirks, p, input, labels, *recipe) : run_in_model_loss<T>(num, config, quirks, p, input, labels);
+    return recipe ? run_recipe_loss<T>(num, config, quirks, p, input, labels, *recipe)
+                  : run_in_model_loss<T>(num, config, quirks, p, input, labels);
   };
   return evaluate_with_inferred_experts(in, kModelTolerance, routed_layer(in, router_options(config), true, run));
 }
@@ -217,8 +231,8 @@ GoldenEvaluation evaluate_model_cached(const Fixture& fixture) {
       input.expert_indices.clear();
       give_experts(input, config, given, at);
       std::vector<reference::BlockSaved<T>> blocks;
-      results.tensors[at + "output.logits"] =
-          reference::lm_head_forward(num, p, reference::backbone_step<T>(num, config, quirks, p, input, cache, &blocks));
+      results.tensors[at + "output.logits"] = reference::lm_head_forward(
+          num, p, reference::backbone_step<T>(num, config, quirks, p, input, cache, &blocks));
       take_routers(results, blocks, at);
     }
     return results;
@@ -230,8 +244,10 @@ GoldenEvaluation evaluate_model_fixture(const Fixture& fixture) {
   if (fixture.path == "init") return evaluate_model_init(fixture);
   if (fixture.path == "prefill_decode") return evaluate_model_cached(fixture);
   if (fixture.path == "train")
-    return origin_of(fixture) == Origin::hugging_face ? evaluate_hugging_face_model(fixture) : evaluate_model_training(fixture);
-  throw FixtureError(fmt::format("{}: /path: \"{}\"; a fixture of model has path train, prefill_decode or init", fixture.file.string(), fixture.path));
+    return origin_of(fixture) == Origin::hugging_face ? evaluate_hugging_face_model(fixture)
+                                                      : evaluate_model_training(fixture);
+  throw FixtureError(fmt::format("{}: /path: \"{}\"; a fixture of model has path train, prefill_decode or init",
+                                 fixture.file.string(), fixture.path));
 }
 
 }  // namespace assay::harness

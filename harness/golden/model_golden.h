@@ -19,7 +19,8 @@ void give_experts(reference::ModelInput<T>& input, const reference::NemotronV3Co
                   const std::string& step = "");
 // What the routers of the backbone's layers did in that pass, and those of multi-token prediction.
 template <class T>
-void take_routers(RoutedResults<T>& results, std::vector<reference::BlockSaved<T>>& blocks, const std::string& step = "");
+void take_routers(RoutedResults<T>& results, std::vector<reference::BlockSaved<T>>& blocks,
+                  const std::string& step = "");
 template <class T>
 void take_mtp_routers(RoutedResults<T>& results, reference::MtpOutput<T>& mtp);
 

@@ -39,13 +39,14 @@ GoldenEvaluation evaluate_moe_fixture(const Fixture& fixture) {
     const auto* token_mask = mask ? &*mask : nullptr;
     reference::MoeSaved<T> saved;
     Tensors<T> results;
-    results["output.hidden_states"] =
-        reference::moe_forward<T>(num, options, p, x, token_mask, given.empty() ? nullptr : &given.begin()->second, &saved);
+    results["output.hidden_states"] = reference::moe_forward<T>(
+        num, options, p, x, token_mask, given.empty() ? nullptr : &given.begin()->second, &saved);
     results["output.router.weights"] = saved.router.weights;
     if (in.has_gradients()) {
       const auto d_out = to_tensor<T>(fixture.tensor("grad.output.hidden_states"));
       reference::Parameters<T> d_p;
-      results["grad.input.hidden_states"] = reference::moe_backward<T>(num, options, p, x, token_mask, saved, d_out, d_p);
+      results["grad.input.hidden_states"] =
+          reference::moe_backward<T>(num, options, p, x, token_mask, saved, d_out, d_p);
       add_gradients(results, std::move(d_p));
     }
     return RoutedResults<T>{std::move(results), {{"", std::move(saved.router)}}};

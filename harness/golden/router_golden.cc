@@ -17,7 +17,8 @@ constexpr Index kMostExperts = Index{1} << 20;
 // Upstream's spellings; as there, any other name is the sigmoid.
 ScoreFunction score_function(FixtureReader& in) {
   const auto* text = in.attribute("score_func");
-  if (!text || !text->is_string()) in.fail("/attributes/score_func", "missing or no string; want \"sigmoid\", \"softmax\", ...");
+  if (!text || !text->is_string())
+    in.fail("/attributes/score_func", "missing or no string; want \"sigmoid\", \"softmax\", ...");
   const bool before = in.boolean("softmax_before_topk", false);
   if (*text == "sigmoid_with_bias") return ScoreFunction::sigmoid_with_bias;
   if (*text == "softmax_with_bias") return ScoreFunction::softmax_with_bias;
@@ -25,8 +26,9 @@ ScoreFunction score_function(FixtureReader& in) {
   if (*text == "softmax") return before ? ScoreFunction::softmax_before_topk : ScoreFunction::softmax;
   if (*text == "softmax_before_topk") return ScoreFunction::softmax_before_topk;
   if (*text == "sigmoid") return ScoreFunction::sigmoid;
-  in.fail("/attributes/score_func",
-          text->dump() + "; want \"sigmoid\", \"sigmoid_with_bias\", \"softmax\", \"softmax_before_topk\", \"softmax_with_bias\" or \"sqrtsoftplus\"");
+  in.fail("/attributes/score_func", text->dump() +
+                                        "; want \"sigmoid\", \"sigmoid_with_bias\", \"softmax\", "
+                                        "\"softmax_before_topk\", \"softmax_with_bias\" or \"sqrtsoftplus\"");
 }
 
 RouterOptions options_of(FixtureReader& in) {
@@ -46,10 +48,12 @@ RouterOptions options_of(FixtureReader& in) {
   o.weights_in_float32 = in.boolean("router_weights_fp32", false);
   o.weight_uses_correction_bias = in.boolean("router_weight_uses_score_correction_bias", false);
   if (o.n_group > 1 && (o.n_routed_experts % o.n_group != 0 || o.n_routed_experts / o.n_group < 2))
-    in.fail("/attributes/n_expert_groups", fmt::format("{}; want groups of equal size, of two experts or more of {}", o.n_group, o.n_routed_experts));
+    in.fail("/attributes/n_expert_groups",
+            fmt::format("{}; want groups of equal size, of two experts or more of {}", o.n_group, o.n_routed_experts));
   if (o.n_group > 1 && o.num_experts_per_tok > o.n_routed_experts / o.n_group * o.topk_group)
-    in.fail("/attributes/n_activated_experts", fmt::format("{}; want at most the {} experts of the groups kept", o.num_experts_per_tok,
-                                                           o.n_routed_experts / o.n_group * o.topk_group));
+    in.fail("/attributes/n_activated_experts",
+            fmt::format("{}; want at most the {} experts of the groups kept", o.num_experts_per_tok,
+                        o.n_routed_experts / o.n_group * o.topk_group));
   return o;
 }
 
@@ -72,7 +76,8 @@ GoldenEvaluation evaluate_router_fixture(const Fixture& fixture) {
   in.allow("output.expert_load", Dtypes::whole, {experts});
   in.allow("output.aux_loss", Dtypes::model_or_float32, {});
   if (in.allow("output.e_score_correction_bias", Dtypes::float32, {experts}) && !(gamma > 0 && has_correction_bias))
-    in.fail("/tensors/output.e_score_correction_bias", "without an update of a correction bias; want gate_bias_update_factor > 0 and the buffer");
+    in.fail("/tensors/output.e_score_correction_bias",
+            "without an update of a correction bias; want gate_bias_update_factor > 0 and the buffer");
   if (in.has_gradients()) in.require("grad.output.router.weights", Dtypes::model_or_float32, chosen);
   in.allow("grad.input.hidden_states", Dtypes::model, x_shape);
   in.allow("grad.weight", Dtypes::model, {experts, x_shape[1]});
@@ -84,7 +89,8 @@ GoldenEvaluation evaluate_router_fixture(const Fixture& fixture) {
     const auto x = to_tensor<T>(fixture.tensor("input.hidden_states"));
     const auto mask = to_tensor<std::uint8_t>(fixture.find("input.token_mask"));
     const auto* token_mask = mask ? &*mask : nullptr;
-    const auto router = reference::router_forward<T>(num, options, p, x, token_mask, given.empty() ? nullptr : &given.begin()->second);
+    const auto router =
+        reference::router_forward<T>(num, options, p, x, token_mask, given.empty() ? nullptr : &given.begin()->second);
     Tensors<T> results;
     results["output.router.weights"] = router.weights;
     results["output.expert_load"] = as_scalars<T>(router.expert_load);
@@ -92,7 +98,8 @@ GoldenEvaluation evaluate_router_fixture(const Fixture& fixture) {
     if (in.has_gradients()) {
       const auto d_weights = to_tensor<T>(fixture.tensor("grad.output.router.weights"));
       reference::Parameters<T> d_p;
-      results["grad.input.hidden_states"] = reference::router_backward<T>(num, options, p, x, token_mask, router, d_weights, d_p);
+      results["grad.input.hidden_states"] =
+          reference::router_backward<T>(num, options, p, x, token_mask, router, d_weights, d_p);
       add_gradients(results, std::move(d_p));
     }
     if (gamma > 0 && has_correction_bias) {
@@ -103,7 +110,8 @@ GoldenEvaluation evaluate_router_fixture(const Fixture& fixture) {
     }
     return RoutedResults<T>{std::move(results), {{"", router}}};
   };
-  return evaluate_with_recorded_experts(in, kLayerTolerance, routed_layer(in, options, has_correction_bias, run), kIndices);
+  return evaluate_with_recorded_experts(in, kLayerTolerance, routed_layer(in, options, has_correction_bias, run),
+                                        kIndices);
 }
 
 }  // namespace assay::harness

@@ -5,6 +5,7 @@
 
 #include "harness/golden/compare.h"
 #include "harness/golden/layers.h"
+#include "harness/golden/mixer_inputs.h"
 #include "reference/ssd_scan.h"
 
 namespace assay::harness {
@@ -24,20 +25,9 @@ Limits dt_limit(FixtureReader& in) {
   };
   if (!limit->is_array() || limit->size() != 2) in.fail("/attributes/dt_limit", limit->dump() + "; want [low, high]");
   const Limits result{bound((*limit)[0]), bound((*limit)[1])};
-  if (!(result.low >= 0 && result.low <= result.high)) in.fail("/attributes/dt_limit", limit->dump() + "; want 0 <= low <= high");
+  if (!(result.low >= 0 && result.low <= result.high))
+    in.fail("/attributes/dt_limit", limit->dump() + "; want 0 <= low <= high");
   return result;
-}
-
-// [documents + 1] from 0, not decreasing, to the number of tokens or less.
-void check_documents(const FixtureReader& in, const HostTensor& cu, Index tokens) {
-  if (cu.size() == 0) in.fail("/tensors/" + cu.name, "empty; want [0, ...]");
-  double before = 0;
-  for (Index i = 0; i < cu.size(); ++i) {
-    const double at = cu.at(i);
-    if ((i == 0 && at != 0) || at < before || at > static_cast<double>(tokens))
-      in.fail(fmt::format("/tensors/{}/data/{}", cu.name, i), fmt::format("{}; want ascending numbers from 0 to at most {}", at, tokens));
-    before = at;
-  }
 }
 
 std::vector<std::int32_t> numbers(const HostTensor* t) {
@@ -55,7 +45,8 @@ GoldenEvaluation evaluate_ssd_scan_fixture(const Fixture& fixture) {
   const Index batch = x[0], tokens = x[1], heads = x[2], width = x[3];
   const Shape B = in.require("input.B", Dtypes::model, {batch, tokens, kAny, kAny}).shape;
   const Index groups = B[2];
-  if (groups < 1 || heads % groups != 0) in.fail("/tensors/input.B/shape", fmt::format("{}; want groups that divide the {} heads", to_string(B), heads));
+  if (groups < 1 || heads % groups != 0)
+    in.fail("/tensors/input.B/shape", fmt::format("{}; want groups that divide the {} heads", to_string(B), heads));
   const Shape state = {batch, heads, width, B[3]};
   in.require("input.dt", Dtypes::model_or_float32, {batch, tokens, heads});
   in.require("input.C", Dtypes::model, B);
@@ -66,8 +57,8 @@ GoldenEvaluation evaluate_ssd_scan_fixture(const Fixture& fixture) {
   in.allow("input.z", Dtypes::model, x);
   in.allow("input.initial_state", Dtypes::model_or_float32, state);
   in.allow("input.seq_idx", Dtypes::whole, {batch, tokens});
-  const HostTensor* cu = in.allow("input.cu_seqlens", Dtypes::whole, {kAny});
-  if (cu) check_documents(in, *cu, tokens);
+  check_cu_seqlens(in, "input.cu_seqlens", tokens);
+  const HostTensor* cu = fixture.find("input.cu_seqlens");
   const Index chunk_size = in.integer("chunk_size", 1, Index{1} << 30);
   const bool dt_softplus = in.boolean("dt_softplus");
   const Limits limits = dt_limit(in);
@@ -75,12 +66,14 @@ GoldenEvaluation evaluate_ssd_scan_fixture(const Fixture& fixture) {
   in.require("output.y", Dtypes::model, x);
   in.allow("output.final_state", Dtypes::model_or_float32, state);
   const HostTensor* varlen = fixture.find("output.varlen_states");
-  if (varlen && (batch != 1 || !cu)) in.fail("/tensors/output.varlen_states", "want one row and input.cu_seqlens for it");
+  if (varlen && (batch != 1 || !cu))
+    in.fail("/tensors/output.varlen_states", "want one row and input.cu_seqlens for it");
   if (varlen) in.require(varlen->name, Dtypes::model_or_float32, {cu->size() - 1, heads, width, B[3]});
   if (in.has_gradients()) in.require("grad.output.y", Dtypes::model, x);
   in.allow("grad.output.final_state", Dtypes::model_or_float32, state);
   for (const char* input : {"x", "dt", "A", "B", "C", "D", "z", "dt_bias", "initial_state"})
-    if (const HostTensor* t = fixture.find(std::string("input.") + input)) in.allow(std::string("grad.input.") + input, Dtypes::model_or_float32, t->shape);
+    if (const HostTensor* t = fixture.find(std::string("input.") + input))
+      in.allow(std::string("grad.input.") + input, Dtypes::model_or_float32, t->shape);
   in.finish();
 
   return evaluate(in, kLayerTolerance, [&]<class T>(const reference::Numerics<T>& num) {
@@ -88,12 +81,23 @@ GoldenEvaluation evaluate_ssd_scan_fixture(const Fixture& fixture) {
     const auto maybe = [&](const char* name) { return to_tensor<T>(fixture.find(name)); };
     const auto pointer = [](const auto& t) { return t ? &*t : nullptr; };
     const auto x_ = get("input.x"), dt = get("input.dt"), A = get("input.A"), B_ = get("input.B"), C = get("input.C");
-    const auto D_ = maybe("input.D"), z = maybe("input.z"), dt_bias = maybe("input.dt_bias"), start = maybe("input.initial_state");
+    const auto D_ = maybe("input.D"), z = maybe("input.z"), dt_bias = maybe("input.dt_bias"),
+               start = maybe("input.initial_state");
     const std::vector<std::int32_t> seq_idx = numbers(fixture.find("input.seq_idx"));
-    const reference::SsdScanInputs<T> inputs{.x = x_, .dt = dt, .A = A, .B = B_, .C = C, .D = pointer(D_), .z = pointer(z),
-                                             .dt_bias = pointer(dt_bias), .initial_state = pointer(start), .seq_idx = seq_idx,
-                                             .chunk_size = chunk_size, .dt_softplus = dt_softplus,
-                                             .dt_min = static_cast<T>(limits.low), .dt_max = static_cast<T>(limits.high)};
+    const reference::SsdScanInputs<T> inputs{.x = x_,
+                                             .dt = dt,
+                                             .A = A,
+                                             .B = B_,
+                                             .C = C,
+                                             .D = pointer(D_),
+                                             .z = pointer(z),
+                                             .dt_bias = pointer(dt_bias),
+                                             .initial_state = pointer(start),
+                                             .seq_idx = seq_idx,
+                                             .chunk_size = chunk_size,
+                                             .dt_softplus = dt_softplus,
+                                             .dt_min = static_cast<T>(limits.low),
+                                             .dt_max = static_cast<T>(limits.high)};
     const auto out = reference::ssd_scan_forward(num, inputs);
     Tensors<T> results{{"output.y", out.y}, {"output.final_state", out.final_state}};
     if (varlen) results["output.varlen_states"] = reference::ssd_scan_varlen_states(num, inputs, numbers(cu));

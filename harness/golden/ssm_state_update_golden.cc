@@ -23,7 +23,8 @@ GoldenEvaluation evaluate_ssm_state_update_fixture(const Fixture& fixture) {
   if (rows)
     for (Index i = 0; i < rows->size(); ++i)
       if (rows->at(i) >= static_cast<double>(state.shape[0]))
-        in.fail(fmt::format("/tensors/{}/data/{}", rows->name, i), fmt::format("{}; want a row below {}, or below 0 for padding", rows->at(i), state.shape[0]));
+        in.fail(fmt::format("/tensors/{}/data/{}", rows->name, i),
+                fmt::format("{}; want a row below {}, or below 0 for padding", rows->at(i), state.shape[0]));
   const Index batch = rows ? rows->size() : state.shape[0];
   for (Index step = 0; step < steps; ++step) {
     const std::string at = fmt::format("step.{}.", step);
@@ -31,12 +32,16 @@ GoldenEvaluation evaluate_ssm_state_update_fixture(const Fixture& fixture) {
     in.require(at + "input.x", Dtypes::model, x);
     in.require(at + "input.dt", Dtypes::model_or_float32, {batch, heads});
     const Shape B = in.require(at + "input.B", Dtypes::model, {batch, kAny, state_size}).shape;
-    if (B[1] < 1 || heads % B[1] != 0) in.fail("/tensors/" + at + "input.B/shape", fmt::format("{}; want groups that divide the {} heads", to_string(B), heads));
+    if (B[1] < 1 || heads % B[1] != 0)
+      in.fail("/tensors/" + at + "input.B/shape",
+              fmt::format("{}; want groups that divide the {} heads", to_string(B), heads));
     in.require(at + "input.C", Dtypes::model, B);
     in.allow(at + "input.z", Dtypes::model, x);
     in.require(at + "output.y", Dtypes::model, x);
     const HostTensor& out = in.require(at + "output.state", Dtypes::floating, state.shape);
-    if (out.dtype != state.dtype) in.fail("/tensors/" + out.name + "/dtype", fmt::format("{}; want that of input.state, {}", name(out.dtype), name(state.dtype)));
+    if (out.dtype != state.dtype)
+      in.fail("/tensors/" + out.name + "/dtype",
+              fmt::format("{}; want that of input.state, {}", name(out.dtype), name(state.dtype)));
   }
   in.finish();
 
@@ -48,7 +53,8 @@ GoldenEvaluation evaluate_ssm_state_update_fixture(const Fixture& fixture) {
     const auto D = maybe("input.D"), dt_bias = maybe("input.dt_bias");
     std::vector<std::int32_t> state_rows;
     for (Index i = 0; rows && i < rows->size(); ++i) state_rows.push_back(static_cast<std::int32_t>(rows->at(i)));
-    const auto storage = state_in_bfloat16 && std::is_same_v<T, float> ? reference::Storage::bfloat16 : reference::Storage::native;
+    const auto storage =
+        state_in_bfloat16 && std::is_same_v<T, float> ? reference::Storage::bfloat16 : reference::Storage::native;
     auto h = to_tensor<T>(state);
     Tensors<T> results;
     for (Index step = 0; step < steps; ++step) {
@@ -56,9 +62,18 @@ GoldenEvaluation evaluate_ssm_state_update_fixture(const Fixture& fixture) {
       const auto x = to_tensor<T>(fixture.tensor(at + "input.x")), dt = to_tensor<T>(fixture.tensor(at + "input.dt"));
       const auto B = to_tensor<T>(fixture.tensor(at + "input.B")), C = to_tensor<T>(fixture.tensor(at + "input.C"));
       const auto z = maybe(at + "input.z");
-      results[at + "output.y"] = reference::ssm_state_update<T>(
-          num, {.x = x, .dt = dt, .A = A, .B = B, .C = C, .D = pointer(D), .z = pointer(z), .dt_bias = pointer(dt_bias),
-                .dt_softplus = dt_softplus, .state_rows = state_rows}, h, storage);
+      results[at + "output.y"] = reference::ssm_state_update<T>(num,
+                                                                {.x = x,
+                                                                 .dt = dt,
+                                                                 .A = A,
+                                                                 .B = B,
+                                                                 .C = C,
+                                                                 .D = pointer(D),
+                                                                 .z = pointer(z),
+                                                                 .dt_bias = pointer(dt_bias),
+                                                                 .dt_softplus = dt_softplus,
+                                                                 .state_rows = state_rows},
+                                                                h, storage);
       results[at + "output.state"] = h;
       if (state_in_bfloat16) h = to_tensor<T>(fixture.tensor(at + "output.state"));
     }
