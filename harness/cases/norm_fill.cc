@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <optional>
 #include <stdexcept>
 #include <utility>
 
@@ -16,19 +17,20 @@ constexpr double kSilent[] = {0, -110};  // gates whose silu is 0
 constexpr double kOpen = 32;             // a gate whose silu is itself, in float32: e^-32 is below half an ulp of 1
 constexpr std::int64_t kLargest = 85;    // |v|: u = v_i +- v_j then fits bfloat16's 8 bits
 
-// n as a sum of four squares, each at most kLargest^2 (Lagrange: always possible without that bound).
-std::array<std::int64_t, 4> four_squares(std::int64_t n) {
+// n as a sum of four squares, each at most kLargest^2. Without that bound there always is one (Lagrange); with it, 2
+// and 6 times a high power of 4 have none.
+std::optional<std::array<std::int64_t, 4>> four_squares(std::int64_t n) {
   const auto root = [](std::int64_t x) { return static_cast<std::int64_t>(std::sqrt(static_cast<double>(x))); };
   // From the middle down: balanced parts are found at once.
-  for (std::int64_t a = std::min(root(n), root(n / 4) + 12); a >= 0; --a)
+  for (std::int64_t a = std::min({kLargest, root(n), root(n / 4) + 12}); a >= 0; --a)
     for (std::int64_t b = std::min(kLargest, root(n - a * a)); b >= 0; --b) {
       const std::int64_t rest = n - a * a - b * b;
       for (std::int64_t c = std::min(kLargest, root(rest)); c >= 0 && 2 * c * c >= rest; --c) {
         const std::int64_t d = root(rest - c * c);
-        if (d * d == rest - c * c && d <= kLargest && a <= kLargest) return {a, b, c, d};
+        if (d * d == rest - c * c && d <= kLargest) return {{a, b, c, d}};
       }
     }
-  throw std::logic_error("four_squares: no bounded representation");
+  return {};
 }
 
 // Integers v[0 .. count) with sum of squares `target`, all odd but the last four.
@@ -45,16 +47,18 @@ std::vector<std::int64_t> integers_with_squares(std::int64_t count, std::int64_t
   // Move elements towards small or large values until four squares can close the sum.
   const std::int64_t mean = target / count;
   const std::int64_t low = 4, high = std::min<std::int64_t>(4 * 70 * 70, std::max<std::int64_t>(16 * mean, 64));
-  for (std::int64_t i = 0, step = 0; count > 4 && (rest < low || rest > high); i = (i + 1) % (count - 4), ++step) {
-    if (step > 64 * count) throw std::logic_error("integers_with_squares: no way to reach the sum");
-    std::int64_t wanted = v[i];
-    if (rest < low) wanted = std::max<std::int64_t>(1, v[i] - 2);
-    if (rest > high) wanted = std::min<std::int64_t>(kLargest, v[i] + 2);
+  for (std::int64_t i = 0, step = 0;; i = (i + 1) % (count - 4), ++step) {
+    if (count == 4 || (rest >= low && rest <= high))
+      if (const auto last = four_squares(rest)) {
+        std::copy(last->begin(), last->end(), v.end() - 4);
+        break;
+      }
+    if (count == 4 || step > 64 * count) throw std::logic_error("integers_with_squares: no way to reach the sum");
+    const bool grow = rest > high || (rest >= low && v[i] < kLargest);
+    const std::int64_t wanted = grow ? std::min(kLargest, v[i] + 2) : std::max<std::int64_t>(1, v[i] - 2);
     rest += v[i] * v[i] - wanted * wanted;
     v[i] = wanted;
   }
-  const std::array<std::int64_t, 4> last = four_squares(rest);
-  std::copy(last.begin(), last.end(), v.end() - 4);
   for (std::int64_t i = 0; i < count; ++i)
     if (random.uniform(base + i + (std::uint64_t{1} << 40)) < 0.5) v[i] = -v[i];
   return v;

@@ -77,6 +77,15 @@ TEST(IntegerFill, EveryValueBeforeARoundingIsExact) {
       }
 }
 
+// The remainder that the last four channels must close may be one that four bounded squares cannot sum to.
+TEST(IntegerFill, EverySeedHasItsNumbers) {
+  for (const std::int64_t group : {4, 8, 16, 32, 64, 128, 256, 1024})
+    for (const bool gate : {false, true})
+      for (std::uint64_t seed = 0; seed < 3000; ++seed)
+        ASSERT_NO_THROW(norm_inputs(problem(group <= 64 ? 4 : 1, group, group, gate, false, seed)))
+            << group << " " << seed;
+}
+
 TEST(IntegerFill, ExponentsDifferAndTheDataIsDense) {
   for (const Shape3& s : kShapes) {
     if (s.rows * s.width / s.group < 6 || s.group < 64) continue;
