@@ -1,12 +1,17 @@
 // assay golden: fixtures, and the reference judged against them.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <limits>
+#include <map>
 #include <memory>
 
+#include "harness/golden/diff.h"
+#include "harness/golden/generate.h"
 #include "harness/io/fixture.h"
+#include "harness/io/model_config.h"
 #include "harness/report/text.h"
 #include "harness/verify/run.h"
 #include "tools/cli.h"
@@ -18,6 +23,8 @@ namespace {
 struct Options {
   std::vector<std::string> files;
   std::string json, junit;
+  std::string folder;
+  bool accept = false;
 };
 
 int check_command(const Options& o) {
@@ -73,11 +80,57 @@ int show_command(const Options& o) {
   return kPassed;
 }
 
+constexpr std::size_t kMostLines = 8;
+
+void print_lines(const std::vector<std::string>& lines) {
+  for (std::size_t i = 0; i < std::min(lines.size(), kMostLines); ++i)
+    fmt::print("    {}\n", harness::displayable(lines[i]));
+  if (lines.size() > kMostLines) fmt::print("    and {} more\n", lines.size() - kMostLines);
+}
+
+// Missing files are written; files that are wrong only if that is accepted, and files that are still right never.
+int generate_command(const Options& o) {
+  using Kind = harness::GoldenChange::Kind;
+  const std::filesystem::path folder = o.folder, golden = data_path("golden/presets").parent_path();
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) throw UsageError(fmt::format("{}: {}; want a folder to write to", o.folder, error.message()));
+  std::map<Kind, int> count;
+  for (const harness::GoldenDraft& draft :
+       harness::golden_drafts(harness::preset("tiny", golden), harness::preset("tiny-all", golden))) {
+    const harness::GoldenChange change = harness::golden_change(draft, folder);
+    ++count[change.kind];
+    const bool write = change.kind == Kind::missing || (change.kind == Kind::wrong && o.accept);
+    if (write) harness::accept(change);
+    if (change.kind == Kind::none) continue;
+    const char* word = change.kind == Kind::missing ? "new"
+                       : change.kind == Kind::right ? "still right"
+                       : write                      ? "changed"
+                                                    : "would change";
+    fmt::print("{:<12}  {}\n", word, change.file.string());
+    if (change.kind == Kind::wrong) print_lines(change.reasons);
+  }
+  fmt::print("{} new, {} unchanged, {} still right, {} {}\n", count[Kind::missing], count[Kind::none],
+             count[Kind::right], count[Kind::wrong], o.accept ? "changed" : "would change");
+  if (count[Kind::wrong] == 0 || o.accept) return kPassed;
+  fmt::print("Nothing was changed. To change what is listed: assay golden generate {} --accept\n", o.folder);
+  return kNotPassed;
+}
+
+int diff_command(const Options& o) {
+  const std::vector<std::string> lines =
+      harness::golden_differences(harness::read_golden(o.files.at(0)), harness::read_golden(o.files.at(1)));
+  for (const std::string& line : lines) fmt::print("{}\n", harness::displayable(line));
+  if (lines.empty()) fmt::print("no difference\n");
+  return lines.empty() ? kPassed : kNotPassed;
+}
+
 }  // namespace
 
 void add_golden(CLI::App& app, int& exit_code) {
   auto o = std::make_shared<Options>();
-  CLI::App* golden = app.add_subcommand("golden", "Fixtures: judge the reference by them, show what is in them");
+  CLI::App* golden =
+      app.add_subcommand("golden", "Fixtures: judge the reference by them, write, compare and show them");
   golden->require_subcommand(1);
   golden->footer(
       "Examples:\n  assay golden check golden/upstream\n  assay golden show golden/upstream/rms_norm_0_f32.json");
@@ -92,6 +145,19 @@ void add_golden(CLI::App& app, int& exit_code) {
   CLI::App* show = golden->add_subcommand("show", "Provenance, config, and tensors with shape, dtype, min, max, RMS");
   show->add_option("FILE", o->files, "Fixtures, or folders of them")->type_name("")->required();
   show->footer("Examples:\n  assay golden show mine.json\n  assay golden show golden/upstream/rms_norm_0_f32.json");
+  CLI::App* generate =
+      golden->add_subcommand("generate", "Write the reference's own fixtures: every layer, path and init rule");
+  generate->add_option("DIR", o->folder, "Folder of the fixtures")->type_name("")->required();
+  generate->add_flag("--accept", o->accept, "Also change files that are there and no longer right");
+  generate->footer("Examples:\n  assay golden generate mine\n  assay golden generate mine --accept");
+  CLI::App* diff = golden->add_subcommand("diff", "What two fixtures differ in");
+  diff->add_option("A B", o->files, "Two fixtures")->type_name("")->required()->expected(2);
+  diff->footer(
+      "Exit code: 0 no difference, 1 some, 2 bad usage or input.\n"
+      "Examples:\n  assay golden diff old.json new.json\n  assay golden diff golden/upstream/mlp_train_base_f32.json "
+      "mine.json");
+  generate->callback([o, &exit_code] { exit_code = generate_command(*o); });
+  diff->callback([o, &exit_code] { exit_code = diff_command(*o); });
   check->callback([o, &exit_code] { exit_code = check_command(*o); });
   show->callback([o, &exit_code] { exit_code = show_command(*o); });
 }

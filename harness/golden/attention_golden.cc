@@ -51,13 +51,15 @@ GoldenEvaluation evaluate_training(FixtureReader& in) {
   const Index batch = shape.size() == 3 ? shape[0] : 1, tokens = shape[shape.size() - 2];
   in.parameters(mixer_shapes(config, reference::BlockType::attention));
   check_attention_mask(in, {batch, config.num_attention_heads, tokens, tokens});
+  check_documents(in, batch, tokens);
+  const reference::Quirks quirks = quirks_of(in);
   in.finish();
 
   std::optional<AttentionTerms> terms;
   const auto run = [&]<class T>(const Numerics<T>& num) {
     const auto p = parameters_of<T>(fixture);
     const auto u = to_tensor<T>(fixture.tensor("input.hidden_states"));
-    const AttentionMask<T> mask = attention_mask_of<T>(fixture);
+    const AttentionMask<T> mask = reference::mixer_inputs(quirks, mixer_input_of<T>(fixture), batch, tokens).attention;
     reference::AttentionLayerSaved<T> saved;
     Tensors<T> results;
     results["output.hidden_states"] = reference::attention_layer_forward<T>(num, dims, p, u, mask, &saved);
@@ -96,6 +98,10 @@ GoldenEvaluation evaluate_cached(FixtureReader& in) {
   in.parameters(mixer_shapes(config, reference::BlockType::attention));
   const Index steps = in.integer("decode_steps", 0, static_cast<Index>(fixture.tensors.size()));
   const reference::ContinuedPrefill continued = continued_prefill(in);
+  const HostTensor* mask = fixture.find("input.attention_mask");
+  if (mask && mask->shape.size() < 3)
+    in.fail("/tensors/input.attention_mask/shape", to_string(mask->shape) + "; want 3 or 4 axes beside a cache");
+  check_attention_mask(in, {shape[0], config.num_attention_heads, shape[1], shape[1]});
   Index keys = 0;
   for (Index step = -1; step < steps; ++step) {
     const std::string at = step < 0 ? "" : fmt::format("decode.{}.", step);
@@ -114,7 +120,9 @@ GoldenEvaluation evaluate_cached(FixtureReader& in) {
     for (Index step = -1; step < steps; ++step) {
       const std::string at = step < 0 ? "" : fmt::format("decode.{}.", step);
       const auto u = to_tensor<T>(fixture.tensor(at + "input.hidden_states"));
-      results[at + "output.hidden_states"] = reference::attention_layer_cached<T>(num, dims, p, u, cache, continued);
+      const AttentionMask<T> given = attention_mask_of<T>(fixture);
+      results[at + "output.hidden_states"] =
+          reference::attention_layer_cached<T>(num, dims, p, u, cache, continued, step < 0 && mask ? &given : nullptr);
       results[at + "output.key_cache"] = cache.keys;
       results[at + "output.value_cache"] = cache.values;
     }

@@ -8,6 +8,7 @@
 #include "harness/core/judge.h"
 #include "harness/core/pattern.h"
 #include "harness/golden/golden.h"
+#include "harness/golden/recipe_golden.h"
 #include "harness/verify/run.h"
 
 namespace assay::harness {
@@ -43,6 +44,11 @@ double rms_difference(const std::vector<double>& a, const std::vector<double>& b
   return a.empty() ? 0 : std::sqrt(squares / static_cast<double>(a.size()));
 }
 double rms(const std::vector<double>& a) { return rms_difference(a, std::vector<double>(a.size())); }
+
+const std::vector<double>& own_values(const GoldenTensor& t) {
+  const bool in_bfloat16 = t.dtype == DType::bfloat16 || t.model == DType::bfloat16;
+  return in_bfloat16 && !t.exact ? t.matched : t.oracle;
+}
 
 TensorResult judge_golden(const GoldenTensor& t) {
   TensorResult result;
@@ -144,7 +150,9 @@ CaseResult check_fixture(const Fixture& fixture) {
 
 CaseResult check_fixture(const std::filesystem::path& file) {
   try {
-    return check_fixture(read_fixture(file));
+    const GoldenFile golden = read_golden(file);
+    if (const auto* recipe = std::get_if<Recipe>(&golden)) return check_recipe(*recipe);
+    return check_fixture(std::get<Fixture>(golden));
   } catch (const std::exception& e) {
     CaseResult result;
     result.line = file.string();

@@ -85,6 +85,10 @@ class FixtureReader {
 // what generation and initialisation leave?
 bool is_expected(std::string_view tensor);
 
+// A tensor that is about to be recorded has no values yet. `own`, rounded to its dtype, stands for them.
+bool has_values(const HostTensor& t);
+std::vector<double> values_or(const HostTensor& t, const std::vector<double>& own);
+
 template <class T>
 reference::Tensor<T> to_tensor(const HostTensor& t) {
   reference::Tensor<T> result(reference::Shape(t.shape.begin(), t.shape.end()));

@@ -25,6 +25,10 @@ struct GoldenTensor {
   double exact_ulps = 0;      // of an exact tensor: how many ulp it may differ by all the same
 };
 
+// What the reference itself would record: the matched policy's values where the model computes in bfloat16, else the
+// oracle's; not rounded to the dtype yet.
+const std::vector<double>& own_values(const GoldenTensor& tensor);
+
 // All of a fixture, and what the file alone does not decide: a word about choices that were taken from its numbers.
 struct GoldenEvaluation {
   std::vector<GoldenTensor> tensors;

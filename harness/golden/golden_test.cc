@@ -9,7 +9,10 @@
 #include <cmath>
 
 #include "harness/core/expectation.h"
+#include "harness/golden/draft.h"
+#include "harness/golden/drafts.h"
 #include "harness/golden/fixture_reader.h"
+#include "harness/io/model_config.h"
 #include "reference/moe.h"
 
 namespace assay::harness {
@@ -288,6 +291,43 @@ TEST(ExpertChoice, NearATieTheRecordingsExpertsAreTakenAndItIsSaid) {
   }
   EXPECT_GT(all_changed, 0);
 }
+
+Fixture draft_named(const std::string& name) {
+  for (const GoldenDraft& draft : golden_drafts(preset("tiny", ASSAY_GOLDEN), preset("tiny-all", ASSAY_GOLDEN)))
+    if (draft.name == name) return std::get<Fixture>(draft.record());
+  throw std::invalid_argument("no draft " + name);
+}
+
+// Rows `a` and `b` of the first axis.
+void swap_rows(HostTensor& t, Index a, Index b) {
+  const auto row = static_cast<std::ptrdiff_t>(t.bytes.size()) / t.shape[0];
+  std::swap_ranges(t.bytes.begin() + a * row, t.bytes.begin() + (a + 1) * row, t.bytes.begin() + b * row);
+}
+
+// All routers of a model are made to tie between experts 1 and 2; of such a pair the reference takes 1. Then the two
+// experts change places: a token that was sent to 1 alone now went to 2.
+class TiesInAModel : public ::testing::TestWithParam<std::string> {};
+TEST_P(TiesInAModel, AreFoundInEveryLayerStepAndDepth) {
+  Fixture f = draft_named(GetParam());
+  for (HostTensor& t : f.tensors) {
+    if (is_expected(t.name)) t.bytes.clear();
+    const auto row = static_cast<std::ptrdiff_t>(t.bytes.size()) / std::max<Index>(1, t.shape.empty() ? 1 : t.shape[0]);
+    const bool of_gate = t.name.ends_with("gate.weight") || t.name.ends_with("e_score_correction_bias");
+    if (of_gate && has_values(t)) std::copy_n(t.bytes.begin() + row, row, t.bytes.begin() + 2 * row);
+  }
+  record(f);
+  EXPECT_EQ(check_fixture(f).contract, "");
+  for (HostTensor& t : f.tensors)
+    if (t.name.find("mixer.experts.") != std::string::npos || t.name.ends_with("gate.weight")) swap_rows(t, 1, 2);
+  const CaseResult result = check_fixture(f);
+  EXPECT_EQ(result.status, Status::passed) << result.message;
+  EXPECT_NE(result.contract.find("near a tie"), std::string::npos) << result.contract;
+}
+INSTANTIATE_TEST_SUITE_P(Drafts, TiesInAModel,
+                         ::testing::Values("block_train_moe_tiny_bf16", "model_train_tiny_f32", "model_train_tiny_bf16",
+                                           "model_prefill_decode_tiny_f32", "model_prefill_decode_tiny_bf16",
+                                           "mtp_recipe_loss_tiny_f32", "mtp_recipe_loss_tiny_bf16"),
+                         test_name);
 
 TEST(ExpertChoice, ElsewhereTheyAreNot) {
   const Fixture f = tied_layer(1, 2, [&](reference::Tensor<Index>& indices) {

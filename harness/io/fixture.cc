@@ -45,7 +45,7 @@ const HostTensor& Fixture::tensor(std::string_view wanted) const {
 
 Fixture read_fixture(const std::filesystem::path& file) {
   FixtureDocument document = read_fixture_document(file);
-  if (document.recipe) throw FixtureError(file.string() + ": /recipe: the recipe of a large case; want tensors");
+  if (document.recipe) throw RecipeInsteadError(file.string() + ": /recipe: the recipe of a large case; want tensors");
   return std::move(document.fixture);
 }
 

@@ -30,6 +30,11 @@ struct FixtureError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// read_fixture met a recipe (recipe.h) where it wants tensors.
+struct RecipeInsteadError : FixtureError {
+  using FixtureError::FixtureError;
+};
+
 // Reads and checks: file size and nesting limits, schema, unknown or missing keys, shapes against data, dtypes, every
 // value representable in its dtype, NaN nowhere, infinities as the strings "inf" and "-inf" only.
 Fixture read_fixture(const std::filesystem::path& file);
