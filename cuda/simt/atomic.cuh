@@ -48,11 +48,25 @@ inline To cast(const From& from) {  // CUDA's packed types are not trivially cop
   return to;
 }
 
+// Counts an atomic. What its loop computes is the atomic itself, and would depend on who else wants the word.
+struct AtomicCount {
+#if defined(SIMT_COUNTING)
+  std::uint64_t* operations = current_thread != nullptr ? &self().float_operations : nullptr;
+  std::uint64_t before = operations != nullptr ? *operations : 0;
+  ~AtomicCount() {
+    if (operations != nullptr) *operations = before;
+  }
+#endif
+  AtomicCount() {
+    if (counting_enabled) count_atomic();
+  }
+};
+
 // *p = change(*p); returns the old value.
 template <class T, class Update>
 inline T update(T* p, Update change, Site site) {
   check(p, sizeof(T), site);
-  if (counting_enabled) count_atomic();
+  const AtomicCount count;
   auto* word = reinterpret_cast<bits_t<T>*>(p);
   before(p);
   bits_t<T> old = __atomic_load_n(word, __ATOMIC_RELAXED), desired;

@@ -6,16 +6,22 @@
 #include "cuda/simt/platform.cuh"
 
 #if SIMT_HOST
+#include "cuda/simt/math_host.h"
+
 namespace simt::host_half {
 
 // Double holds a product exactly, and a sum of three such values but for terms that cannot change the rounding.
-inline __nv_bfloat16 round(double x, __nv_bfloat16) { return __double2bfloat16(x); }
-inline __half round(double x, __half) { return __double2half(x); }
+inline __nv_bfloat16 round(double x, __nv_bfloat16) { return host_math::to_bfloat16(x); }
+inline __half round(double x, __half) { return host_math::to_half(x); }
 inline double widen(__nv_bfloat16 x) { return static_cast<double>(__bfloat162float(x)); }
 inline double widen(__half x) { return static_cast<double>(__half2float(x)); }
 template <class H>
 inline H fma(H a, H b, H c) {
   return round(std::fma(widen(a), widen(b), widen(c)), H{});
+}
+template <class H>
+inline H function(double (*exact)(double), H x) {
+  return round(exact(widen(x)), H{});
 }
 template <class H>
 inline H relu(H x) {
@@ -31,45 +37,45 @@ inline H2 both(H2 a, Function function) {
 
 }  // namespace simt::host_half
 
-#define SIMT_HALF(H, H2)                                                                                 \
-  inline H __hfma(H a, H b, H c) { return simt::host_half::fma(a, b, c); }                               \
-  inline H __hfma_relu(H a, H b, H c) { return simt::host_half::relu(__hfma(a, b, c)); }                 \
-  inline H hexp(H a) { return simt::host_half::round(std::exp(simt::host_half::widen(a)), H{}); }        \
-  inline H hexp2(H a) { return simt::host_half::round(std::exp2(simt::host_half::widen(a)), H{}); }      \
-  inline H hlog(H a) { return simt::host_half::round(std::log(simt::host_half::widen(a)), H{}); }        \
-  inline H hlog2(H a) { return simt::host_half::round(std::log2(simt::host_half::widen(a)), H{}); }      \
-  inline H hsqrt(H a) { return simt::host_half::round(std::sqrt(simt::host_half::widen(a)), H{}); }      \
-  inline H hrsqrt(H a) { return simt::host_half::round(1 / std::sqrt(simt::host_half::widen(a)), H{}); } \
-  inline H hrcp(H a) { return simt::host_half::round(1 / simt::host_half::widen(a), H{}); }              \
-  inline H2 __hfma2(H2 a, H2 b, H2 c) {                                                                  \
-    H2 result;                                                                                           \
-    result.x = __hfma(a.x, b.x, c.x);                                                                    \
-    result.y = __hfma(a.y, b.y, c.y);                                                                    \
-    return result;                                                                                       \
-  }                                                                                                      \
-  inline H2 h2exp(H2 a) {                                                                                \
-    return simt::host_half::both(a, [](H x) { return hexp(x); });                                        \
-  }                                                                                                      \
-  inline H2 h2exp2(H2 a) {                                                                               \
-    return simt::host_half::both(a, [](H x) { return hexp2(x); });                                       \
-  }                                                                                                      \
-  inline H2 h2log(H2 a) {                                                                                \
-    return simt::host_half::both(a, [](H x) { return hlog(x); });                                        \
-  }                                                                                                      \
-  inline H2 h2sqrt(H2 a) {                                                                               \
-    return simt::host_half::both(a, [](H x) { return hsqrt(x); });                                       \
-  }                                                                                                      \
-  inline H2 h2rsqrt(H2 a) {                                                                              \
-    return simt::host_half::both(a, [](H x) { return hrsqrt(x); });                                      \
-  }                                                                                                      \
-  inline H2 h2rcp(H2 a) {                                                                                \
-    return simt::host_half::both(a, [](H x) { return hrcp(x); });                                        \
-  }                                                                                                      \
-  inline H2 h2div(H2 a, H2 b) {                                                                          \
-    H2 result;                                                                                           \
-    result.x = __hdiv(a.x, b.x);                                                                         \
-    result.y = __hdiv(a.y, b.y);                                                                         \
-    return result;                                                                                       \
+#define SIMT_HALF(H, H2)                                                                       \
+  inline H __hfma(H a, H b, H c) { return simt::host_half::fma(a, b, c); }                     \
+  inline H __hfma_relu(H a, H b, H c) { return simt::host_half::relu(__hfma(a, b, c)); }       \
+  inline H hexp(H a) { return simt::host_half::function(simt::host_math::double_exp, a); }     \
+  inline H hexp2(H a) { return simt::host_half::function(simt::host_math::double_exp2, a); }   \
+  inline H hlog(H a) { return simt::host_half::function(simt::host_math::double_log, a); }     \
+  inline H hlog2(H a) { return simt::host_half::function(simt::host_math::double_log2, a); }   \
+  inline H hsqrt(H a) { return simt::host_half::function(simt::host_math::double_sqrt, a); }   \
+  inline H hrsqrt(H a) { return simt::host_half::function(simt::host_math::double_rsqrt, a); } \
+  inline H hrcp(H a) { return simt::host_half::function(simt::host_math::double_rcp, a); }     \
+  inline H2 __hfma2(H2 a, H2 b, H2 c) {                                                        \
+    H2 result;                                                                                 \
+    result.x = __hfma(a.x, b.x, c.x);                                                          \
+    result.y = __hfma(a.y, b.y, c.y);                                                          \
+    return result;                                                                             \
+  }                                                                                            \
+  inline H2 h2exp(H2 a) {                                                                      \
+    return simt::host_half::both(a, [](H x) { return hexp(x); });                              \
+  }                                                                                            \
+  inline H2 h2exp2(H2 a) {                                                                     \
+    return simt::host_half::both(a, [](H x) { return hexp2(x); });                             \
+  }                                                                                            \
+  inline H2 h2log(H2 a) {                                                                      \
+    return simt::host_half::both(a, [](H x) { return hlog(x); });                              \
+  }                                                                                            \
+  inline H2 h2sqrt(H2 a) {                                                                     \
+    return simt::host_half::both(a, [](H x) { return hsqrt(x); });                             \
+  }                                                                                            \
+  inline H2 h2rsqrt(H2 a) {                                                                    \
+    return simt::host_half::both(a, [](H x) { return hrsqrt(x); });                            \
+  }                                                                                            \
+  inline H2 h2rcp(H2 a) {                                                                      \
+    return simt::host_half::both(a, [](H x) { return hrcp(x); });                              \
+  }                                                                                            \
+  inline H2 h2div(H2 a, H2 b) {                                                                \
+    H2 result;                                                                                 \
+    result.x = __hdiv(a.x, b.x);                                                               \
+    result.y = __hdiv(a.y, b.y);                                                               \
+    return result;                                                                             \
   }
 SIMT_HALF(__nv_bfloat16, __nv_bfloat162)
 SIMT_HALF(__half, __half2)

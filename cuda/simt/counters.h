@@ -1,8 +1,9 @@
 // Counting mode: what a launch moves and computes, as a GPU would account for it. Host only.
 //
 // Counts are exact functions of the kernel and its inputs, whatever the schedule, the seed and the workers. Memory that
-// kernels touch with plain loads and stores is seen only in code built with the target assay_simt_counting; everything
-// that goes through the executor is counted in any build. Flags polled with load_acquire are not counted.
+// kernels touch with plain loads and stores, and scalar arithmetic, are seen only in code built with the target
+// assay_simt_counting; everything that goes through the executor is counted in any build. Flags polled with
+// load_acquire are not counted.
 #pragma once
 
 #include <array>
@@ -24,14 +25,17 @@ enum class TensorType { kBf16, kF16, kTf32, kE4m3, kE5m2, kS8, kU8, kCount };
 struct Counters {
   Traffic global_read, global_write, shared_read, shared_write;
   std::array<std::uint64_t, static_cast<std::size_t>(TensorType::kCount)> tensor_operations{};  // 2 M N K an mma
+  // Scalar arithmetic of one thread, of any width: +, -, *, /, sqrt one each, a fused multiply-add two. Those in the
+  // code that was compiled for counting: a GPU's compiler contracts, merges and repeats as it sees fit.
+  std::uint64_t float_operations = 0;
   std::uint64_t special_functions = 0;  // exp, log, rsqrt, ... of one thread
   std::uint64_t atomics = 0;            // of one thread
   std::uint64_t barriers = 0;           // of a block
   std::uint64_t warp_operations = 0;    // shuffles, votes, warp barriers, matrix loads and products
-  // The heaviest block: work that no further block could take over.
-  std::uint64_t longest_block_bytes = 0;  // global, read and written
-  std::uint64_t longest_block_operations =
-      0;                             // warp instructions to memory, warp operations, special functions, atomics
+  // What the launch cannot spread further. The heaviest block: its global traffic, read and written, and its arithmetic
+  // (scalar, of tensor cores, special functions, atomics). The busiest thread: its accesses to memory, scalar
+  // operations, special functions, atomics and synchronisations, one after another.
+  std::uint64_t longest_block_bytes = 0, longest_block_operations = 0, longest_thread_steps = 0;
   bool sees_plain_accesses = false;  // false: the kernel was not built for counting
 
   std::uint64_t bank_conflicts() const {

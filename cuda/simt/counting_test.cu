@@ -25,7 +25,11 @@ Counters count(Work work) {
       EXPECT_EQ(first.global_write.bytes, now.global_write.bytes);
       EXPECT_EQ(first.shared_read.units, now.shared_read.units);
       EXPECT_EQ(first.shared_write.units, now.shared_write.units);
+      EXPECT_EQ(first.float_operations, now.float_operations);
+      EXPECT_EQ(first.special_functions, now.special_functions);
+      EXPECT_EQ(first.atomics, now.atomics);
       EXPECT_EQ(first.longest_block_operations, now.longest_block_operations);
+      EXPECT_EQ(first.longest_thread_steps, now.longest_thread_steps);
     }
   });
   set_workers(0);
@@ -60,7 +64,9 @@ TEST(Counting, ACopyMovesEachByteOnce) {
   expect_traffic(c.global_write, 32, 4 * kN, 31 * 4 + 1, 31 * 4 + 1);
   expect_traffic(c.shared_read, 0, 0, 0, 0);
   EXPECT_EQ(c.longest_block_bytes, 2u * 4 * 128);
-  EXPECT_EQ(c.longest_block_operations, 2u * 4);
+  EXPECT_EQ(c.longest_block_operations, 0u);
+  EXPECT_EQ(c.longest_thread_steps, 2u);  // a load and a store
+  EXPECT_EQ(c.float_operations, 0u);
 
   c = count([&] { launch(vector_copy_kernel, {.grid = 2, .block = 128}, x, y, kN); });
   // 250 threads of 16 bytes: 7 whole warps of 16 sectors and one of 26 lanes with 13.
@@ -89,6 +95,9 @@ TEST(Counting, PaddingRemovesTheBankConflictsOfATranspose) {
     expect_traffic(c.global_write, kRows, 4 * kN * kN, 4 * kRows, 4 * kRows);
     expect_traffic(c.shared_write, kRows, 4 * kN * kN, kRows, kRows);
     EXPECT_EQ(c.barriers, 4u);
+    EXPECT_EQ(c.float_operations, 0u);
+    EXPECT_EQ(c.longest_block_bytes, 2u * 4 * 32 * 32);
+    EXPECT_EQ(c.longest_thread_steps, 4u * (2 + 2) + 1);  // 4 rows there and back, one barrier
   }
   expect_traffic(plain.shared_read, kRows, 4 * kN * kN, 32 * kRows, kRows);  // a column lies in one bank
   expect_traffic(padded.shared_read, kRows, 4 * kN * kN, kRows, kRows);
@@ -141,6 +150,72 @@ TEST(Counting, ATiledProduct) {
   constexpr int kStores = kM * kN / 32;
   expect_traffic(c.global_write, kStores, 4 * kM * kN, 8 * kStores, 4 * kStores);
   EXPECT_EQ(c.longest_block_bytes, static_cast<std::uint64_t>(kCopies / kBlocks + 4 * kM * kN / kBlocks));
+  EXPECT_EQ(c.float_operations, 0u);  // the sums are those of the tensor cores
+  EXPECT_EQ(c.longest_block_operations, 2ull * kM * kN * kK / kBlocks);
+}
+
+// y = sum over the row of x[i]^2, divided by n, in one thread a row or in a warp a row.
+__global__ void serial_mean_kernel(const float* x, float* y, int n) {
+  float sum = 0;
+  for (int i = 0; i < n; ++i) sum += x[threadIdx.x * n + i] * x[threadIdx.x * n + i];
+  y[threadIdx.x] = sum / static_cast<float>(n);
+}
+__global__ void warp_mean_kernel(const float* x, float* y, int n) {
+  float sum = 0;
+  for (int i = static_cast<int>(threadIdx.x); i < n; i += 32) {
+    const float value = x[blockIdx.x * n + i];
+    sum = fmaf(value, value, sum);
+  }
+  for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(~0u, sum, step);
+  if (threadIdx.x == 0) y[blockIdx.x] = sum / static_cast<float>(n);
+}
+
+TEST(Counting, ASerialKernelHasALongChain) {
+  constexpr int kRows = 32, kN = 320;
+  const Buffer<float> x(std::vector<float>(kRows * kN, 1.0f)), y(kRows);
+  const Counters serial = count([&] { launch(serial_mean_kernel, {.grid = 1, .block = kRows}, x, y, kN); });
+  const Counters parallel = count([&] { launch(warp_mean_kernel, {.grid = kRows, .block = 32}, x, y, kN); });
+  EXPECT_EQ(serial.float_operations, kRows * (2ull * kN + 1));
+  EXPECT_EQ(serial.longest_block_bytes, 4ull * kRows * (kN + 1));
+  EXPECT_EQ(serial.longest_block_operations, serial.float_operations);
+  EXPECT_GE(serial.longest_thread_steps, kN + 1 + 2ull * kN + 1);  // one load of x[i] or two
+  // 2 for each element, 5 additions a lane, one division a row. The same bytes, in blocks of one row.
+  EXPECT_EQ(parallel.float_operations, kRows * (2ull * kN + 32 * 5 + 1));
+  EXPECT_EQ(parallel.global_read.bytes, serial.global_read.bytes / (serial.global_read.instructions / kN));
+  EXPECT_EQ(parallel.longest_block_bytes, 4ull * (kN + 1));
+  EXPECT_EQ(parallel.longest_block_operations, 2ull * kN + 32 * 5 + 1);
+  // Lane 0: 10 elements, 5 shuffles and additions, division and store.
+  EXPECT_EQ(parallel.longest_thread_steps, 10ull * (1 + 2) + 5 * 2 + 1 + 1);
+}
+
+__global__ void scalar_kernel(const float* x, float* y) {
+  const float v = x[threadIdx.x];
+  float r = (v + 1.5f) * v - 0.25f;                 // 3
+  r = fmaf(r, v, 2.0f) / (v + 3.0f);                // 2 + 1 + 1
+  if (threadIdx.x % 2 == 0) r = sqrtf(r) * v;       // 2 in half of the threads
+  y[threadIdx.x] = fmaxf(r, -r) > 7.0f ? 0.0f : r;  // comparisons, signs: none
+}
+__global__ void half_kernel(const __nv_bfloat16* x, __half* h, float* y) {
+  const __nv_bfloat16 v = x[threadIdx.x];
+  const float wide = __bfloat162float(v);                   // conversions: none
+  h[threadIdx.x] = __hfma(__float2half(wide), h[0], h[1]);  // 2
+  // 2, and a special function
+  y[threadIdx.x] = __bfloat162float(__hmul(v, hrsqrt(v))) + static_cast<float>(threadIdx.x);
+}
+__global__ void float_atomic_kernel(float* p) { atomicAdd(p, 1.0f); }
+
+TEST(Counting, ScalarArithmetic) {
+  const Buffer<float> x(std::vector<float>(64, 1.0f)), y(64);
+  EXPECT_EQ(count([&] { launch(scalar_kernel, {.grid = 1, .block = 64}, x, y); }).float_operations, 64u * 7 + 32 * 2);
+  const Buffer<__nv_bfloat16> b(std::vector<__nv_bfloat16>(64, __float2bfloat16(1)));
+  const Buffer<__half> h(std::vector<__half>(64, __float2half(1)));
+  Counters c = count([&] { launch(half_kernel, {.grid = 1, .block = 64}, b, h, y); });
+  EXPECT_EQ(c.float_operations, 64u * 4);
+  EXPECT_EQ(c.special_functions, 64u);
+  // An atomic addition is an atomic, however often it has to be tried.
+  c = count([&] { launch(float_atomic_kernel, {.grid = 8, .block = 64}, x); });
+  EXPECT_EQ(c.atomics, 512u);
+  EXPECT_EQ(c.float_operations, 0u);
 }
 
 __global__ void atomic_kernel(int* p) { atomicAdd(p, 1); }

@@ -37,10 +37,14 @@ SIMT_HELPER double ulp(double value) {
 SIMT_HELPER bool upward(std::uint32_t bits) { return (bits * 0x9E3779B1u) >> 31; }
 SIMT_HELPER std::uint32_t bits_of(float x) { return __builtin_bit_cast(std::uint32_t, x); }
 
+SIMT_HELPER void count_special_function() {
+  if (ThreadLog* log = current_log(); log != nullptr) ++log->special_functions;
+}
+
 // A float within `error` of `exact`: the nearest one, or under hostile arithmetic the furthest in the direction that
 // `bits` choose.
 SIMT_HELPER float within(double exact, double error, std::uint32_t bits) {
-  if (ThreadLog* log = current_log(); log != nullptr) ++log->special_functions;
+  count_special_function();
   const float nearest = static_cast<float>(exact);
   const bool special = exact != exact || exact == 0 || nearest == 0 ||
                        nearest == std::numeric_limits<float>::infinity() ||
@@ -105,6 +109,13 @@ float fast_fdividef(float x, float y) {
   return !huge ? quotient : std::isinf(x) ? x - x : 0.0f * x;
 }
 
+namespace {
+SIMT_HELPER double counted(double result) {
+  count_special_function();
+  return result;
+}
+}  // namespace
+
 float approx_ex2(float x) {
   const float y = flush(within_relative(std::exp2(static_cast<double>(x)), 0x1p-22, bits_of(x)));
   return flush(x) == 0 ? 1.0f : y;
@@ -120,6 +131,16 @@ float approx_rcp(float x) { return flush(within_ulps(1.0 / static_cast<double>(f
 float approx_tanh(float x) {
   return in_unit_range(within_relative(std::tanh(static_cast<double>(x)), 0x1p-11, bits_of(x)));
 }
+
+double double_exp(double x) { return counted(std::exp(x)); }
+double double_exp2(double x) { return counted(std::exp2(x)); }
+double double_log(double x) { return counted(std::log(x)); }
+double double_log2(double x) { return counted(std::log2(x)); }
+double double_sqrt(double x) { return counted(std::sqrt(x)); }
+double double_rsqrt(double x) { return counted(1 / std::sqrt(x)); }
+double double_rcp(double x) { return counted(1 / x); }
+__half to_half(double x) { return __double2half(x); }
+__nv_bfloat16 to_bfloat16(double x) { return __double2bfloat16(x); }
 
 }  // namespace host_math
 }  // namespace simt

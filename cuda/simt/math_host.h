@@ -33,6 +33,9 @@
 // tanh.approx     relative 2^-11                            "
 #pragma once
 
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
 namespace simt::host_math {
 
 float device_rsqrtf(float x);
@@ -51,5 +54,17 @@ float approx_lg2(float x);
 float approx_rsqrt(float x);
 float approx_rcp(float x);
 float approx_tanh(float x);
+
+// For the half and bfloat16 functions: exact to double, to be rounded once. Out of line, so that counting sees one
+// special function and none of the arithmetic behind it.
+double double_exp(double x);
+double double_exp2(double x);
+double double_log(double x);
+double double_log2(double x);
+double double_sqrt(double x);
+double double_rsqrt(double x);
+double double_rcp(double x);
+__half to_half(double x);
+__nv_bfloat16 to_bfloat16(double x);
 
 }  // namespace simt::host_math

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 #include <tuple>
 
 #include "cuda/simt/exec/device_memory.h"
@@ -112,16 +113,18 @@ void add(Counters& total, const Counters& block) {
   for (std::size_t i = 0; i < total.tensor_operations.size(); ++i) {
     total.tensor_operations[i] += block.tensor_operations[i];
   }
+  total.float_operations += block.float_operations;
   total.special_functions += block.special_functions;
   total.atomics += block.atomics;
   total.barriers += block.barriers;
   total.warp_operations += block.warp_operations;
+  const std::uint64_t tensor =
+      std::accumulate(block.tensor_operations.begin(), block.tensor_operations.end(), std::uint64_t{0});
   const std::uint64_t bytes = block.global_read.bytes + block.global_write.bytes;
-  const std::uint64_t operations = block.global_read.instructions + block.global_write.instructions +
-                                   block.shared_read.instructions + block.shared_write.instructions +
-                                   block.warp_operations + block.special_functions + block.atomics;
+  const std::uint64_t operations = tensor + block.float_operations + block.special_functions + block.atomics;
   total.longest_block_bytes = std::max(total.longest_block_bytes, bytes);
   total.longest_block_operations = std::max(total.longest_block_operations, operations);
+  total.longest_thread_steps = std::max(total.longest_thread_steps, block.longest_thread_steps);
 }
 
 }  // namespace
@@ -153,6 +156,11 @@ void account_block(Block& block, Counters& total) {
   for (unsigned first = 0; first < block.threads; first += 32) add_warp(block, first, counters);
   for (unsigned i = 0; i < block.threads; ++i) {
     ThreadLog& log = *block.fibers[i]->log;
+    const std::uint64_t operations = block.fibers[i]->float_operations;
+    counters.longest_thread_steps =
+        std::max(counters.longest_thread_steps,
+                 log.accesses.size() + log.segment + operations + log.special_functions + log.atomics);
+    counters.float_operations += operations;
     counters.special_functions += log.special_functions;
     counters.atomics += log.atomics;
     counters.warp_operations += log.warp_operations;

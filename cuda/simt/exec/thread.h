@@ -27,6 +27,7 @@ struct BlockShape {
 inline constexpr unsigned kObserved = 4;
 
 struct Thread {
+  std::uint64_t float_operations;  // so far, of code that is built for counting
   uint3 index;      // threadIdx
   unsigned linear;  // x fastest
   unsigned lane;

@@ -124,6 +124,7 @@ void Worker::start_block(Block& block, unsigned rank, unsigned linear) {
 
 void Worker::start_thread(Block& block, unsigned linear, uint3 index, Fiber& fiber) {
   block.fibers[linear] = &fiber;
+  fiber.float_operations = 0;
   fiber.index = index;
   fiber.linear = linear;
   fiber.lane = linear % 32;
