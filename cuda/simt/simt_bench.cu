@@ -50,21 +50,22 @@ void measure(benchmark::State& state, double items, Work work) {
 
 void barrier(benchmark::State& state) {
   const auto threads = static_cast<unsigned>(state.range(2));
-  measure(state, 2.0 * threads * 200, [&] { launch(barrier_kernel, {.grid = 2, .block = threads}, 200); });
+  const int rounds = threads > 128 ? 200 : 1000;
+  measure(state, 2.0 * threads * rounds, [&] { launch(barrier_kernel, {.grid = 2, .block = threads}, rounds); });
 }
 void warp_barrier(benchmark::State& state) {
-  measure(state, 2 * 128 * 200, [] { launch(warp_barrier_kernel, {.grid = 2, .block = 128}, 200); });
+  measure(state, 2 * 128 * 1000, [] { launch(warp_barrier_kernel, {.grid = 2, .block = 128}, 1000); });
 }
 void shuffle_lane(benchmark::State& state) {
   const Buffer<float> out(128);
-  measure(state, 2 * 128 * 200, [&] { launch(shuffle_kernel, {.grid = 2, .block = 128}, 200, out); });
+  measure(state, 2 * 128 * 1000, [&] { launch(shuffle_kernel, {.grid = 2, .block = 128}, 1000, out); });
 }
 void mma_warp(benchmark::State& state) {
   const Buffer<float> out(128);
-  measure(state, 2 * 4 * 100, [&] { launch(mma_kernel, {.grid = 2, .block = 128}, 100, out); });
+  measure(state, 2 * 4 * 500, [&] { launch(mma_kernel, {.grid = 2, .block = 128}, 500, out); });
 }
 void thread_start_and_end(benchmark::State& state) {
-  measure(state, 500 * 128, [] { launch(empty_kernel, {.grid = 500, .block = 128}); });
+  measure(state, 2000 * 128, [] { launch(empty_kernel, {.grid = 2000, .block = 128}); });
 }
 void launch_of_one_warp(benchmark::State& state) {
   measure(state, 1, [] { launch(empty_kernel, {.grid = 1, .block = 32}); });
