@@ -16,7 +16,7 @@ void check_row(const char* instruction, const void* row, int count, bool write, 
   const std::string name = instruction;
   if (shared_offset(row) == kNotShared) fail(name + ": the row address is not in shared memory", site);
   if (reinterpret_cast<std::uintptr_t>(row) % 16 != 0) fail(name + ": the row address is not 16-byte aligned", site);
-  log_access(place_of(site), row, 16, write);
+  if (counting_enabled) log_access(place_of(site), row, 16, write);
   if (write) {
     report_write(const_cast<void*>(row), 16);
   } else {

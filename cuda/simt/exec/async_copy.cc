@@ -47,13 +47,17 @@ bool lands_at_once(Worker& worker) {
   return false;
 }
 
+// The refusals are kept apart: building their texts would cost every copy.
+[[noreturn, gnu::noinline]] void refuse(unsigned bytes, const std::string& what, Site site) {
+  fail("cp.async of " + std::to_string(bytes) + " bytes: " + what, site);
+}
+
 void check(const void* to, const void* from, unsigned bytes, unsigned source_bytes, Site site) {
   const auto misaligned = [bytes](const void* p) { return reinterpret_cast<std::uintptr_t>(p) % bytes != 0; };
-  const std::string name = "cp.async of " + std::to_string(bytes) + " bytes: ";
-  if (source_bytes > bytes) fail(name + std::to_string(source_bytes) + " source bytes", site);
-  if (shared_offset(to) == kNotShared) fail(name + "the destination is not shared memory", site);
-  if (misaligned(to)) fail(name + "the destination is misaligned", site);
-  if (source_bytes > 0 && misaligned(from)) fail(name + "the source is misaligned", site);
+  if (source_bytes > bytes) refuse(bytes, std::to_string(source_bytes) + " source bytes", site);
+  if (shared_offset(to) == kNotShared) refuse(bytes, "the destination is not shared memory", site);
+  if (misaligned(to)) refuse(bytes, "the destination is misaligned", site);
+  if (source_bytes > 0 && misaligned(from)) refuse(bytes, "the source is misaligned", site);
 }
 
 void land_first(CopyQueue& queue, std::size_t count) {
@@ -65,8 +69,10 @@ void land_first(CopyQueue& queue, std::size_t count) {
 
 void copy_async(void* to, const void* from, unsigned bytes, unsigned source_bytes, Site site) {
   check(to, from, bytes, source_bytes, site);
-  log_access(place_of(site), to, bytes, true);
-  if (source_bytes > 0) log_access(place_of(site), from, source_bytes, false);
+  if (counting_enabled) {
+    log_access(place_of(site), to, bytes, true);
+    if (source_bytes > 0) log_access(place_of(site), from, source_bytes, false);
+  }
   Fiber& fiber = Worker::current_fiber();
   PendingCopy copy{to, from, bytes, source_bytes, lands_at_once(*fiber.worker), site};
   if (copy.landed) {
