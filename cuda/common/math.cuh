@@ -24,6 +24,9 @@ SIMT_DEV float silu(float x) { return x * Sigmoid(x).value; }
 // silu'(x) = sigmoid(x) (1 + x (1 - sigmoid(x)))
 SIMT_DEV float silu_derivative(float x, const Sigmoid& s) { return s.value * (1.0f + x * s.complement); }
 
+// softplus(x) = log(1 + e^x), the argument itself above 20
+SIMT_DEV float softplus(float x) { return x > 20.0f ? x : log1pf(expf(x)); }
+
 // 1 / sqrt(mean of squares + eps): a division and a square root, each rounded correctly, not an approximate rsqrt.
 SIMT_DEV float reciprocal_rms(float sum_of_squares, std::int64_t terms, float eps) {
   return 1.0f / sqrtf(sum_of_squares / static_cast<float>(terms) + eps);
