@@ -45,6 +45,18 @@ Element element_of(std::string_view name, const DLTensor& t) {
   refuse(name, ": ", name_of(t.dtype), "; want float32 or bfloat16");
 }
 
+void require_compact(std::string_view name, const DLTensor& t, std::initializer_list<std::int64_t> shape) {
+  bool fits = std::equal(t.shape, t.shape + t.ndim, shape.begin(), shape.end());
+  std::int64_t inside = 1;  // elements in one step along the axis
+  for (int axis = t.ndim - 1; axis >= 0; --axis) {
+    fits = fits && (t.shape[axis] <= 1 || inside == 0 || t.strides[axis] == inside);
+    inside *= t.shape[axis];
+  }
+  if (!fits) {
+    refuse(name, ": ", describe(t), "; want compact ", list(shape.begin(), static_cast<int>(shape.size())));
+  }
+}
+
 bool contains(std::initializer_list<std::string_view> names, std::string_view name) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
@@ -85,6 +97,12 @@ std::int64_t Call::int_attribute(std::string_view name) const {
   refuse(op(), ": attribute ", name, " is not an integer");
 }
 
+std::string_view Call::string_attribute(std::string_view name) const {
+  const assay_attribute& a = attribute(name);
+  if (a.kind == ASSAY_ATTRIBUTE_STRING) return a.string_value;
+  refuse(op(), ": attribute ", name, " is not a string");
+}
+
 const DLTensor* Call::find(std::string_view tensor) const {
   for (std::size_t i = 0; i < call_.tensor_count; ++i) {
     if (call_.tensors[i].name == tensor) return &call_.tensors[i].tensor;
@@ -95,6 +113,30 @@ const DLTensor* Call::find(std::string_view tensor) const {
 const DLTensor& Call::get(std::string_view tensor) const {
   if (const DLTensor* t = find(tensor)) return *t;
   refuse(op(), ": tensor ", tensor, " is missing");
+}
+
+std::span<const std::int64_t> Call::axes(std::string_view tensor, int rank) const {
+  const DLTensor& t = get(tensor);
+  if (t.ndim != rank) refuse(tensor, ": ", describe(t), "; want ", rank, " axes");
+  return {t.shape, static_cast<std::size_t>(rank)};
+}
+
+const std::int32_t* Call::int32_data(std::string_view tensor, std::initializer_list<std::int64_t> shape) const {
+  const DLTensor* t = find(tensor);
+  if (t == nullptr) return nullptr;
+  if (t->dtype.code != kDLInt || t->dtype.bits != 32 || t->dtype.lanes != 1) {
+    refuse(tensor, ": ", name_of(t->dtype), "; want int32");
+  }
+  require_compact(tensor, *t, shape);
+  return static_cast<const std::int32_t*>(t->data);
+}
+
+Rows Call::compact(std::string_view tensor, std::initializer_list<std::int64_t> shape) const {
+  const DLTensor& t = get(tensor);
+  require_compact(tensor, t, shape);
+  std::int64_t size = 1;
+  for (const std::int64_t extent : shape) size *= extent;
+  return {1, size, size, element_of(tensor, t), t.data};
 }
 
 Rows Call::strided_rows(std::string_view tensor) const {

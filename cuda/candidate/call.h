@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <span>
 #include <stdexcept>
 #include <string_view>
 
@@ -44,12 +45,19 @@ class Call {
 
   float float_attribute(std::string_view name) const;
   std::int64_t int_attribute(std::string_view name) const;
+  std::string_view string_attribute(std::string_view name) const;
 
   bool has(std::string_view tensor) const { return find(tensor) != nullptr; }
+  // The sizes of a tensor's axes; it must have `rank` of them.
+  std::span<const std::int64_t> axes(std::string_view tensor, int rank) const;
+  // A compact int32 tensor of this shape; null if the call has none, or while the harness is still asking.
+  const std::int32_t* int32_data(std::string_view tensor, std::initializer_list<std::int64_t> shape) const;
   // Any view whose last axis is contiguous and whose leading axes have one common row stride.
   Rows strided_rows(std::string_view tensor) const;
   // [.., width] like `model`, compact.
   Rows compact_rows(std::string_view tensor, const Rows& model) const;
+  // A compact tensor of this shape, seen as one row.
+  Rows compact(std::string_view tensor, std::initializer_list<std::int64_t> shape) const;
   // [width], compact, as one row.
   Rows vector(std::string_view tensor, std::int64_t width) const;
   // The opaque bytes between forward and backward; null if the call has none. Throws std::invalid_argument unless they

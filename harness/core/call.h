@@ -36,6 +36,7 @@ struct HostTensor {
   Shape shape;
   Shape strides;  // empty: compact
   std::vector<std::byte> bytes;
+  std::vector<std::byte> before = {};  // of an `inout` tensor whose call has run: the bytes that it started from
 
   std::int64_t size() const { return element_count(shape); }
   double at(std::int64_t i) const { return load(dtype, bytes.data() + i * size_of(dtype)); }

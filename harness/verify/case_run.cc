@@ -89,8 +89,12 @@ Execution execute(Worker& worker, const Item& item, const RunRequest& request) {
       if (item.calls.size() > 1) e.message = fmt::format("{}: {}", e.judged.op, e.message);
       return e;
     }
-    for (const HostTensor& t : reply.outputs)
-      if (t.role == Role::out || t.role == Role::inout) e.judged.tensor(t.name).bytes = t.bytes;
+    for (const HostTensor& t : reply.outputs) {
+      if (t.role != Role::out && t.role != Role::inout) continue;
+      HostTensor& judged = e.judged.tensor(t.name);
+      if (t.role == Role::inout) judged.before = std::move(judged.bytes);
+      judged.bytes = t.bytes;
+    }
     outputs.insert(outputs.end(), std::make_move_iterator(reply.outputs.begin()),
                    std::make_move_iterator(reply.outputs.end()));
   }
