@@ -1,72 +1,13 @@
-// Notation: u = 2^-24 (kUnit). "Relative e" means |computed - exact| <= e |exact|. Rounding errors of a sum enter by
-// variance with k standard deviations, never above their worst case:
-//   a float32 sum of n terms t, in any order:   k u sqrt(n/3) (|s| + sqrt(sum t^2))     worst case  n u sum |t|
-//   (partial sums stay below |s| + sqrt(sum t^2) for terms of random sign; each addition errs by a uniform u |partial
-//   sum|, variance u^2/3), and in a truncating tensor core 2 u n (|s| + sqrt(sum t^2)). the roundings of the terms
-//   themselves, m each:   k u sqrt(m/3) sqrt(sum t^2)         worst case  m u sum |t|
-// Functions by their documented error: expf 2 ulp and rsqrtf or 1/sqrtf 2 ulp (4 u each), division 2 ulp (__fdividef);
-// __expf, where the contract says fast, 2 + 1.173 |x| ulp.
+// Derivations in the notation of float_errors.h.
 #include "harness/cases/norm_limits.h"
 
 #include <algorithm>
 #include <cmath>
 
-#include "harness/core/expectation.h"
+#include "harness/cases/float_errors.h"
 
 namespace assay::harness {
 namespace {
-
-// A limit takes 8 standard deviations and every rounding. The freedom of gate 3 takes one deviation of what is drawn
-// per element, four of what one draw decides for a whole group, and no rounding: those the matched reference has too.
-struct Budget {
-  double per_element, per_group, rounding;
-};
-constexpr Budget kLimit{kSigmas, kSigmas, 1}, kFreedom{1, 4, 0};
-
-// e^-z overflows float32 below z = -88.72, where |z| e^z is 22 * 2^-126: a kernel's silu may be 0 there, or a denormal.
-constexpr double kSiluFloor = 32 * kTiny;
-
-// `error` before the output's rounding, and with half an ulp of the largest value it may have.
-double with_rounding(bool final_rounding, DType dtype, double value, double error) {
-  const double largest = std::fabs(value) + error;
-  return final_rounding && std::isfinite(largest) ? error + 0.5 * ulp(dtype, largest) : error;
-}
-
-struct Sum {
-  double total = 0, squares = 0, magnitudes = 0;
-  void add(double t) { total += t, squares += t * t, magnitudes += std::fabs(t); }
-};
-
-double order_error(const Sum& s, double terms, double k, const assay_contract& contract) {
-  const double reach = std::fabs(s.total) + std::sqrt(s.squares);
-  if (contract.accumulate == ASSAY_ACCUMULATE_FP32_TENSOR_CORE) return 2 * kUnit * terms * reach;
-  return std::min(k * std::sqrt(terms / 3) * reach, terms * s.magnitudes) * kUnit;
-}
-double term_error(const Sum& s, double roundings, double k) {
-  return std::min(k * std::sqrt(roundings / 3) * std::sqrt(s.squares), roundings * s.magnitudes) * kUnit;
-}
-
-// silu and its derivative at one gate, with their relative (silu) and absolute (derivative) errors.
-struct Gate {
-  double silu = 1, silu_error = 0, derivative = 0, derivative_error = 0;
-};
-Gate gate_at(double z, const Budget& b, const assay_contract& contract) {
-  const double sigma = 1 / (1 + std::exp(-z)), rest = 1 / (1 + std::exp(z));  // rest = 1 - sigma without cancellation
-  const double exp_error = contract.functions == ASSAY_FUNCTIONS_FAST ? 2 * (2 + 1.173 * std::fabs(z)) : 4;
-  // 1 / (1 + E): E's error weighs E / (1 + E) = rest; one rounding of the sum, a division of 2 ulp.
-  const double sigma_error = (exp_error * rest + 4 + b.rounding) * kUnit;
-  Gate g;
-  g.silu = z * sigma;
-  g.silu_error = sigma_error + b.rounding * kUnit;
-  g.derivative = sigma * (1 + z * rest);
-  // 1 - sigma is computed with sigma's absolute error and one rounding; then a product, a sum, a product.
-  const double rest_error = sigma * sigma_error + b.rounding * kUnit * rest;
-  g.derivative_error = std::fabs(g.derivative) * (sigma_error + b.rounding * kUnit) +
-                       sigma * (std::fabs(z) * (rest_error + b.rounding * kUnit * rest) +
-                                b.rounding * kUnit * (1 + std::fabs(z) * rest)) +
-                       (1 + std::fabs(z)) * kTiny;
-  return g;
-}
 
 // One group of one row.
 struct Group {

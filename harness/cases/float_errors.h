@@ -1,0 +1,52 @@
+// How float32 arithmetic errs: the pieces that limits (gate 2) and freedoms (gate 3) are made of.
+//
+// Notation: u = 2^-24 (kUnit). "Relative e" means |computed - exact| <= e |exact|. Rounding errors of a sum enter by
+// variance with k standard deviations, never above their worst case:
+//   a float32 sum of n terms t, in any order:   k u sqrt(n/3) (|s| + sqrt(sum t^2))     worst case  n u sum |t|
+//   (partial sums stay below |s| + sqrt(sum t^2) for terms of random sign; each addition errs by a uniform u |partial
+//   sum|, variance u^2/3), and in a truncating tensor core 2 u n (|s| + sqrt(sum t^2)). the roundings of the terms
+//   themselves, m each:   k u sqrt(m/3) sqrt(sum t^2)         worst case  m u sum |t|
+// Functions by their documented error: expf 2 ulp and rsqrtf or 1/sqrtf 2 ulp (4 u each), division 2 ulp (__fdividef);
+// __expf, where the contract says fast, 2 + 1.173 |x| ulp.
+#pragma once
+
+#include <cmath>
+
+#include "harness/abi/assay_candidate.h"
+#include "harness/core/dtype.h"
+#include "harness/core/expectation.h"
+
+namespace assay::harness {
+
+// A limit takes 8 standard deviations and every rounding. The freedom of gate 3 takes one deviation of what is drawn
+// per element, four of what one draw decides for a whole group, and no rounding: those the matched reference has too.
+struct Budget {
+  double per_element, per_group, rounding;
+};
+constexpr Budget kLimit{kSigmas, kSigmas, 1}, kFreedom{1, 4, 0};
+
+// e^-z overflows float32 below z = -88.72, where |z| e^z is 22 * 2^-126: a kernel's silu may be 0 there, or a denormal.
+constexpr double kSiluFloor = 32 * kTiny;
+
+// `error` before the output's rounding, and with half an ulp of the largest value it may have.
+double with_rounding(bool final_rounding, DType dtype, double value, double error);
+
+struct Sum {
+  double total = 0, squares = 0, magnitudes = 0;
+  void add(double t) { total += t, squares += t * t, magnitudes += std::fabs(t); }
+};
+
+// What `terms` additions in any order cost, by k standard deviations; what `roundings` of each term cost.
+double order_error(const Sum& s, double terms, double k, const assay_contract& contract);
+double term_error(const Sum& s, double roundings, double k);
+
+// Relative error of e^t.
+double exp_error(double t, const assay_contract& contract);
+
+// silu and its derivative at one gate, with their relative (silu) and absolute (derivative) errors.
+struct Gate {
+  double silu = 1, silu_error = 0, derivative = 0, derivative_error = 0;
+};
+Gate gate_at(double z, const Budget& b, const assay_contract& contract);
+
+}  // namespace assay::harness
