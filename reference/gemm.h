@@ -1,6 +1,6 @@
-// Dense products. Each runs Eigen's single-threaded kernel on pieces of the result whose cut, like the blocking, depends on
-// the sizes alone: the bits are those of the inputs, for any number of threads, any alignment and any cache size. A sum over
-// k runs in ascending k by fma, in blocks of kDepthBlock that are then added to the result.
+// Dense products. A sum over k runs in ascending k by fma, in blocks of kDepthBlock that are then added to the result. That is
+// all that an element depends on: the bits are those of the inputs, for any number of threads, any alignment, any cut of the
+// work, and for each of the kernels (gemm_kernel.h) that the machine may offer.
 //
 // Matched policy: operands that are bfloat16 values, sums in float, and the caller rounds the result once.
 #pragma once

@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cmath>
 #include <vector>
 
+#include "reference/gemm_kernel.h"
 #include "reference/parallel.h"
 #include "reference/testing/hash.h"
 #include "reference/testing/random.h"
@@ -12,7 +14,7 @@
 namespace assay::reference {
 namespace {
 
-constexpr std::array<Index, 3> kSizes[] = {{1, 1, 1}, {3, 5, 7}, {1, 300, 40}, {97, 1, 300}, {130, 97, 257}, {200, 260, 1}, {49, 48, 600}};
+constexpr std::array<Index, 3> kSizes[] = {{1, 1, 1}, {3, 5, 7}, {1, 300, 40}, {97, 1, 300}, {130, 97, 257}, {200, 260, 1}, {49, 48, 600}, {1100, 70, 40}, {40, 2100, 33}};
 
 template <class T>
 class Gemm : public ::testing::Test {};
@@ -73,6 +75,58 @@ TYPED_TEST(Gemm, TheSameBitsForAnyThreadsAlignmentAndStride) {
     }
   }
   set_threads(0);
+}
+
+// The contract to the bit: fma in ascending k within a block, blocks added up in order.
+TYPED_TEST(Gemm, EveryElementIsOneChainOfFma) {
+  using T = TypeParam;
+  testing::Random random(3);
+  const Index m = 21, n = 101, k = 2 * kDepthBlock + 37;
+  const Tensor<T> a = random.tensor<T>({m, k}), b = random.tensor<T>({k, n});
+  Tensor<T> c({m, n});
+  gemm(view(a, m), view(b, k), view(c, m));
+  for (Index i = 0; i < m; ++i)
+    for (Index j = 0; j < n; ++j) {
+      T total = 0;
+      for (Index begin = 0; begin < k; begin += kDepthBlock) {
+        T block = 0;
+        for (Index l = begin; l < std::min(begin + kDepthBlock, k); ++l) block = std::fma(a(i, l), b(l, j), block);
+        total += block;
+      }
+      ASSERT_EQ(c(i, j), total) << i << ", " << j;
+    }
+}
+
+// Every kernel that this machine has, on whole and partial tiles, from either order of the operands.
+TYPED_TEST(Gemm, EveryKernelGivesTheSameBits) {
+  using T = TypeParam;
+  testing::Random random(4);
+  for (const GemmKernel<T>& kernel : gemm_kernels<T>())
+    for (Index m : {Index{1}, kernel.rows})
+      for (Index n : {Index{1}, kernel.register_width, kernel.register_width + 1, kernel.columns - 3, kernel.columns}) {
+        const Index k = 53, width = (n + kernel.register_width - 1) / kernel.register_width * kernel.register_width;
+        const Tensor<T> a = random.tensor<T>({m, k}), b = random.tensor<T>({k, n});
+        Tensor<T> a_t({k, m}), b_t({n, k}), c({m, n + 2}, T(5)), packed_a({k, kernel.rows}, T(7)), packed_b({k, width}, T(7));
+        for (Index l = 0; l < k; ++l) {
+          for (Index i = 0; i < m; ++i) a_t(l, i) = a(i, l);
+          for (Index j = 0; j < n; ++j) b_t(j, l) = b(l, j);
+        }
+        for (bool is_transposed : {false, true}) {
+          kernel.pack(is_transposed ? a_t.data() : a.data(), is_transposed ? 1 : k, is_transposed ? m : 1, m, k, kernel.rows, packed_a.data());
+          kernel.pack(is_transposed ? b_t.data() : b.data(), is_transposed ? k : 1, is_transposed ? 1 : n, n, k, width, packed_b.data());
+          for (bool accumulate : {false, true}) {
+            kernel.tile(k, packed_a.data(), packed_b.data(), width, c.data(), n + 2, m, n, accumulate);
+            for (Index i = 0; i < m; ++i) {
+              for (Index j = 0; j < n; ++j) {
+                T sum = 0;
+                for (Index l = 0; l < k; ++l) sum = std::fma(a(i, l), b(l, j), sum);
+                ASSERT_EQ(c(i, j), accumulate ? sum + sum : sum) << kernel.name << ": " << i << ", " << j << " of " << m << " x " << n;
+              }
+              ASSERT_EQ(c(i, n), T(5)) << kernel.name << " wrote beyond the tile";
+            }
+          }
+        }
+      }
 }
 
 TEST(Gemm, NamesSizesThatDoNotAgree) {

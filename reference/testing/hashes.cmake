@@ -19,6 +19,10 @@ if(ASSAY_OTHER_COMPILER)
   get_target_property(sources assay_reference SOURCES)
   set(objects)
   foreach(source ${sources} testing/reference_hashes.cc)
+    get_source_file_property(options "${source}" COMPILE_OPTIONS)
+    if(NOT options)
+      set(options)
+    endif()
     get_filename_component(source "${source}" ABSOLUTE)
     file(RELATIVE_PATH name "${CMAKE_CURRENT_SOURCE_DIR}" "${source}")
     set(object "${CMAKE_CURRENT_BINARY_DIR}/other_compiler/${name}.o")
@@ -27,7 +31,7 @@ if(ASSAY_OTHER_COMPILER)
     add_custom_command(
       OUTPUT "${object}"
       COMMAND ${CMAKE_CXX_COMPILER_LAUNCHER} "${ASSAY_OTHER_COMPILER}" -std=c++20 -O2 -DNDEBUG -march=x86-64-v3 -ffp-contract=off -Wall
-              -Wextra -Werror -DEIGEN_DONT_PARALLELIZE "-I${PROJECT_SOURCE_DIR}" -isystem "${eigen_include}" -MD -MF "${object}.d"
+              -Wextra -Werror -DEIGEN_DONT_PARALLELIZE ${options} "-I${PROJECT_SOURCE_DIR}" -isystem "${eigen_include}" -MD -MF "${object}.d"
               -c "${source}" -o "${object}"
       DEPENDS "${source}"
       DEPFILE "${object}.d"
