@@ -169,6 +169,24 @@ TEST_F(Assay, APassingRunWritesItsReports) {
   expect_refused({"report", "merge", json, json}, "is in two reports");
 }
 
+TEST_F(Assay, CountsWhatACaseMoves) {
+  const std::string json = (folder_ / "r.json").string();
+  const Words words = {"verify", "rms_norm/forward", "dtype=f32", "rows=7", "width=16", "residual=none", "--json", json};
+  ASSERT_EQ(run(words).exit_code, 0);
+  EXPECT_NE(harness::content(json).find("\"counters\": {}"), std::string::npos);
+  Words counted = words;
+  counted.push_back("--count");
+  const Outcome outcome = run(counted);
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.out << outcome.err;
+  // 7 rows of 16 floats and their weight are read, a row each by a warp; as many rows are written.
+  const std::string text = harness::content(json);
+  EXPECT_NE(text.find("\"global_read.bytes\": 896,"), std::string::npos) << text;
+  EXPECT_NE(text.find("\"global_write.bytes\": 448,"), std::string::npos) << text;
+  EXPECT_NE(text.find("\"sees_plain_accesses\": 1,"), std::string::npos) << text;
+  EXPECT_EQ(run({"report", "show", json}).exit_code, 0);
+  expect_refused({"verify", "--count", "--candidate", std::string(ASSAY_TEST_HOSTILE) + "/base.so"}, "cannot count");
+}
+
 TEST_F(Assay, ShardsJoinToOneRun) {
   Words merge = {"report", "merge"};
   for (const char* part : {"1/2", "2/2"}) {

@@ -21,13 +21,15 @@ struct Options {
   int schedules = 0, jobs = 0;
   std::int64_t further_seeds = 0;
   std::uint64_t seed = 0;
-  bool seed_given = false;
+  bool seed_given = false, count = false;
 };
 
-// "simt", "cuda": ours, beside this program. Anything else is the path of a library.
-fs::path candidate_library(const std::string& name, bool& own) {
+// "simt", "cuda": ours, beside this program; to be counted, simt as it is built for that. Anything else is the path of a
+// library.
+fs::path candidate_library(const std::string& name, bool count, bool& own) {
   own = name == "simt" || name == "cuda";
-  const fs::path path = own ? library_path("assay_" + name) : fs::path(name);
+  const std::string counting = count && name == "simt" ? "_counting" : "";
+  const fs::path path = own ? library_path("assay_" + name + counting) : fs::path(name);
   std::error_code error;
   if (fs::is_regular_file(path, error)) return path.has_parent_path() ? path : "." / path;
   if (own) {
@@ -55,7 +57,7 @@ std::vector<harness::Case> choose_cases(const Options& o, harness::VerifyOptions
 
 int verify_command(const Options& o) {
   harness::VerifyOptions run;
-  run.candidate = candidate_library(o.candidate, run.own);
+  run.candidate = candidate_library(o.candidate, o.count, run.own);
   run.candidate_argument = o.candidate;
   run.worker = o.worker.empty() ? worker_path() : fs::path(o.worker);
   std::error_code error;
@@ -67,6 +69,7 @@ int verify_command(const Options& o) {
   run.schedule = o.schedule;
   run.schedules = o.schedules;
   run.jobs = o.jobs;
+  run.count = o.count;
   if (run.cases.empty() && run.fixtures.empty()) throw UsageError("nothing to do; want fewer shards than cases");
 
   RunOutput output({.subject = "candidate",
@@ -110,6 +113,7 @@ void add_verify(CLI::App& app, int& exit_code) {
   option("--shard", o->shard, "I/N", "Only part I of N, as 2/5");
   CLI::Option* seed = option("--seed", o->seed, "S", "This seed instead of the cases' own");
   option("--seeds", o->further_seeds, "N", "Repeat with N further seeds")->check(whole(1, 1'000'000));
+  command->add_flag("--count", o->count, "Also count what each case moves and computes, for --json");
   option("--worker", o->worker, "FILE", "Another worker program, a sanitized one say");
   option("--json", o->json, "FILE", "Write the complete result");
   option("--junit", o->junit, "FILE", "Write JUnit XML");

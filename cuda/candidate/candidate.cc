@@ -112,6 +112,20 @@ int select_schedule(std::int32_t index, std::uint64_t seed) {
   return guarded(nullptr, 0, [&] { device::select_schedule(index, seed); });
 }
 
+int set_counting(std::int32_t on) {
+  return guarded(nullptr, 0, [&] { device::set_counting(on != 0); });
+}
+
+std::size_t counters(assay_counter* result, std::size_t capacity) {
+  std::size_t count = 0;
+  guarded(nullptr, 0, [&] {
+    const std::span<const assay_counter> all = device::counters();
+    std::copy_n(all.begin(), std::min(capacity, all.size()), result);
+    count = all.size();
+  });
+  return count;
+}
+
 assay_candidate make_table() {
   const std::span<const assay_schedule> schedules = device::schedules();
   assay_candidate table = {};
@@ -134,6 +148,8 @@ assay_candidate make_table() {
   table.schedule_count = static_cast<std::int32_t>(schedules.size());
   table.schedules = schedules.empty() ? nullptr : schedules.data();
   table.select_schedule = schedules.empty() ? nullptr : select_schedule;
+  table.set_counting = device::kCanCount ? set_counting : nullptr;
+  table.counters = device::kCanCount ? counters : nullptr;
   return table;
 }
 

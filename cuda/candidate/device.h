@@ -25,4 +25,8 @@ void synchronize(void* stream);
 std::span<const assay_schedule> schedules();  // empty on a GPU
 void select_schedule(std::int32_t index, std::uint64_t seed);
 
+extern const bool kCanCount;
+void set_counting(bool on);
+std::span<const assay_counter> counters();
+
 }  // namespace assay::gpu::device

@@ -44,4 +44,8 @@ void synchronize(void* stream) {
 std::span<const assay_schedule> schedules() { return {}; }
 void select_schedule(std::int32_t, std::uint64_t) { throw std::logic_error("a GPU has no schedules to select"); }
 
+const bool kCanCount = false;
+void set_counting(bool) { throw std::logic_error("a GPU's work is not counted"); }
+std::span<const assay_counter> counters() { return {}; }
+
 }  // namespace assay::gpu::device

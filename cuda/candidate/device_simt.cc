@@ -1,6 +1,9 @@
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "cuda/candidate/device.h"
+#include "cuda/simt/counters.h"
 #include "cuda/simt/executor.h"
 
 namespace assay::gpu::device {
@@ -27,6 +30,18 @@ std::span<const assay_schedule> schedules() {
 
 void select_schedule(std::int32_t index, std::uint64_t seed) {
   simt::set_schedule(static_cast<std::size_t>(index), seed);
+}
+
+const bool kCanCount = true;
+void set_counting(bool on) { simt::set_counting(on); }
+
+std::span<const assay_counter> counters() {
+  static std::vector<std::pair<std::string, std::uint64_t>> named;  // owns the names
+  static std::vector<assay_counter> list;
+  named = simt::named(simt::sum_of_counters());
+  list.clear();
+  for (const auto& [name, value] : named) list.push_back({name.c_str(), value});
+  return list;
 }
 
 }  // namespace assay::gpu::device

@@ -8,6 +8,9 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace simt {
 
@@ -43,9 +46,16 @@ struct Counters {
   }
 };
 
+// As if one launch had followed the other: everything adds up, the longest chains, too.
+Counters& operator+=(Counters& a, const Counters& b);
+
+// Every counter with its name, for reports: "global_read.bytes", "tensor_operations.bf16", "bank_conflicts", ...
+std::vector<std::pair<std::string, std::uint64_t>> named(const Counters& counters);
+
 // While on, every launch is counted, and shared memory is laid out as on the device: without red zones.
 void set_counting(bool on);
-// Of the last launch that was counted.
+// Of the last launch that was counted, and of all since counting was last turned on.
 const Counters& last_counters();
+const Counters& sum_of_counters();
 
 }  // namespace simt

@@ -1,6 +1,8 @@
 // Counters against counts by hand.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "cuda/simt/counters.h"
 #include "cuda/simt/test_gemm.cuh"
 #include "cuda/simt/test_support.h"
@@ -223,6 +225,21 @@ __global__ void atomic_kernel(int* p) { atomicAdd(p, 1); }
 TEST(Counting, Atomics) {
   const Buffer<int> p(std::vector<int>(1, 0));
   EXPECT_EQ(count([&] { launch(atomic_kernel, {.grid = 3, .block = 40}, p); }).atomics, 120u);
+}
+
+TEST(Counting, LaunchesAddUp) {
+  const Buffer<int> p(std::vector<int>(1, 0));
+  set_counting(true);
+  for (const unsigned grid : {3u, 5u}) launch(atomic_kernel, {.grid = grid, .block = 40}, p);
+  set_counting(false);
+  EXPECT_EQ(last_counters().atomics, 200u);
+  EXPECT_EQ(sum_of_counters().atomics, 320u);
+  EXPECT_EQ(sum_of_counters().longest_block_operations, 80u);  // one block after the other
+  const auto list = named(sum_of_counters());
+  EXPECT_NE(std::ranges::find(list, std::pair<std::string, std::uint64_t>{"atomics", 320}), list.end());
+  set_counting(true);
+  EXPECT_EQ(sum_of_counters().atomics, 0u);
+  set_counting(false);
 }
 
 TEST(Counting, IsOffByDefault) {

@@ -108,6 +108,12 @@ typedef struct assay_schedule {
   const char* arithmetic; /* "nominal" or "hostile": whose freedom of rounding is used against the kernel */
 } assay_schedule;
 
+/* What a run moved or computed, by name: "global_read.bytes", "float_operations", ... A static string. */
+typedef struct assay_counter {
+  const char* name;
+  uint64_t value;
+} assay_counter;
+
 typedef struct assay_candidate {
   size_t struct_size;   /* sizeof(assay_candidate) when the candidate was compiled */
   uint32_t abi_version; /* ASSAY_CANDIDATE_ABI_VERSION */
@@ -145,6 +151,13 @@ typedef struct assay_candidate {
   int32_t reserved2; /* 0 */
   const assay_schedule* schedules;
   int (*select_schedule)(int32_t index, uint64_t seed);
+
+  /* Counting, for targets that know what their kernels do; both NULL elsewhere. A table may also end before them: a
+   * candidate that was compiled without them has a smaller struct_size, and is as good as any.
+   * set_counting(1) sets every counter to 0 and counts all runs until set_counting(0). counters() writes up to
+   * `capacity` of them and returns how many there are. */
+  int (*set_counting)(int32_t on);
+  size_t (*counters)(assay_counter* counters, size_t capacity);
 } assay_candidate;
 
 #if defined(_WIN32)

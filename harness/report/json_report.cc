@@ -32,6 +32,7 @@ void visit(auto&& f, Is<CaseResult> auto& c) {
   f("line", c.line), f("operation", c.operation), f("dtype", c.dtype), f("status", c.status), f("variant", c.variant);
   f("contract", c.contract), f("message", c.message), f("schedule", c.schedule), f("repro", c.repro);
   f("candidate_seconds", c.candidate_seconds), f("reference_seconds", c.reference_seconds), f("tensors", c.tensors);
+  f("counters", c.counters);
 }
 void visit(auto&& f, Is<TrustResult> auto& t) {
   f("operation", t.operation), f("dtype", t.dtype), f("tensor", t.tensor), f("trust", t.trust), f("reason", t.reason);
@@ -57,6 +58,11 @@ Json encoded(const std::string& value) {
     text += '\n';
     rest.remove_prefix(end + 1);
   }
+}
+Json encoded(const std::map<std::string, std::int64_t>& values) {
+  Json json = Json::object();
+  for (const auto& [name, value] : values) json[displayable(name)] = value;
+  return json;
 }
 template <class T>
 Json encoded(const std::vector<T>& list);
@@ -110,6 +116,10 @@ void decode_name(const Json& json, const std::string& at, const std::array<E, N>
     known += fmt::format("{}{}", known.empty() ? "" : ", ", name(candidate));
   }
   fail(at, "unknown; want one of " + known);
+}
+void decode(const Json& json, const std::string& at, std::map<std::string, std::int64_t>& values) {
+  if (!json.is_object()) fail(at, "no object; want one");
+  for (const auto& [name, value] : json.items()) decode(value, fmt::format("{}/{}", at, name), values[name]);
 }
 void decode(const Json& json, const std::string& at, Status& value) {
   decode_name(json, at,

@@ -31,9 +31,12 @@ TEST(JsonReport, KeepsEverything) {
   run.cases[1].tensors[1].got = std::nextafter(0.1, 1);
   run.cases[1].tensors[1].wanted = -HUGE_VAL;
   run.cases[1].tensors[1].limit = 5e-324;
+  run.cases[0].counters = {{"global_read.bytes", std::int64_t{1} << 60}, {"atomics", 0}};
   const std::string text = to_json(run);
   const RunResult back = parse_json_report(text);
   EXPECT_EQ(to_json(back), text);
+  EXPECT_EQ(back.cases[0].counters, run.cases[0].counters);
+  EXPECT_TRUE(back.cases[1].counters.empty());
   ASSERT_EQ(back.cases.size(), run.cases.size());
   const TensorResult &a = run.cases[1].tensors[1], &b = back.cases[1].tensors[1];
   EXPECT_EQ(b.got, a.got);

@@ -19,6 +19,7 @@ namespace {
 constexpr int kIndependentRuns = 5;     // of a candidate that does not promise equal bits
 constexpr double kPlantedLimits = 4;    // the error planted to see whether it would be noticed
 constexpr double kMatchedError = 0.10;  // above it the matched reference itself says little
+constexpr double kCountingSlowdown = 10;  // every access is written down
 constexpr double kSecondsPerCase = 30, kSecondsPerMillionElements = 30;
 
 // One execution of all steps.
@@ -28,6 +29,7 @@ struct Execution {
   Call judged;  // the last step, outputs filled in
   Contract contract;
   std::string variant;
+  std::map<std::string, std::int64_t> counters;  // of the last step
   double seconds = 0;
 };
 
@@ -80,6 +82,7 @@ Execution execute(Worker& worker, const Item& item, const RunRequest& request) {
     Reply reply = worker.run(e.judged, request);
     e.contract = reply.contract;
     e.variant = reply.variant;
+    e.counters = reply.counters;
     e.seconds += reply.seconds;
     e.status = status_of(reply.outcome);
     e.message = reply.message;
@@ -297,6 +300,17 @@ CaseRun run_case(Worker& worker, const Item& item, const RunSettings& settings) 
       else
         judging.judge_execution(e, groups.front().schedule);
     }
+  }
+  if (settings.count && run.result.status == Status::passed) {
+    RunRequest request;
+    request.seed = item.seed;
+    request.count = true;
+    request.timeout = std::chrono::milliseconds(static_cast<std::int64_t>(kCountingSlowdown * 1000 * seconds));
+    const Execution e = execute(worker, item, request);
+    if (e.status == Status::passed)
+      run.result.counters = e.counters;
+    else
+      judging.fail("counted: " + e.message, "", e.status);
   }
   return run;
 }

@@ -29,6 +29,7 @@ struct Item {
 struct RunSettings {
   std::string schedule;      // the name of the only one to run; empty: all
   int schedules = 0;  // 0: all the target has
+  bool count = false;
   double timeout_scale = 1;
 };
 

@@ -29,6 +29,7 @@ struct VerifyOptions {
   bool own = false;                   // one of our own targets: only the committed refusals are allowed
   std::string schedule;            // the name of the only one of the target's schedules to run; empty: all
   int schedules = 0;                  // how many of the target's schedules; 0: all
+  bool count = false;                 // run each case that passes once more, counted
   int jobs = 0;                       // workers at a time; 0: one per core
   double timeout_scale = 1;
   // Called after every case, from one thread at a time, in the order of completion.

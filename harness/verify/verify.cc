@@ -91,7 +91,7 @@ std::vector<Job> jobs_of(const std::filesystem::path& file, const VerifyOptions&
 }
 
 CaseRun run_job(const Job& job, Worker& worker, const VerifyOptions& options) {
-  const RunSettings settings{.schedule = options.schedule, .schedules = options.schedules, .timeout_scale = options.timeout_scale};
+  const RunSettings settings{.schedule = options.schedule, .schedules = options.schedules, .count = options.count, .timeout_scale = options.timeout_scale};
   if (job.c) return run_case(worker, item_of(*job.c, options), settings);
   if (job.item) return run_case(worker, *job.item, settings);
   CaseRun run{check_fixture(*job.fixture), {}};
@@ -169,6 +169,9 @@ RunResult verify(const VerifyOptions& options) {
     return skipped(options, e.what());
   }
   check_schedule(options.schedule, workers[0].info());
+  if (options.count && !workers[0].info().can_count)
+    throw std::invalid_argument(fmt::format("{} cannot count what its kernels do; want a target that emulates a GPU",
+                                            workers[0].info().target));
   const std::size_t cores = std::max(1u, std::thread::hardware_concurrency());
   const std::size_t threads = std::min(options.jobs > 0 ? static_cast<std::size_t>(options.jobs) : cores,
                                        std::max<std::size_t>(1, jobs.size()));

@@ -115,6 +115,8 @@ class Worker::Impl {
 
  private:
   int checked_schedule(const Call& call, const RunRequest& request) const {
+    if (request.count && !info_.can_count)
+      throw std::invalid_argument(fmt::format("{}: count = true; {} cannot count", call.op, info_.name));
     if (info_.schedules.empty()) return -1;
     if (request.schedule < 0 || request.schedule >= static_cast<int>(info_.schedules.size())) {
       throw std::invalid_argument(
@@ -266,6 +268,7 @@ class Worker::Impl {
     reply.changed = frame.changed;
     reply.unwritten = frame.unwritten;
     reply.seconds = frame.seconds;
+    reply.counters = frame.counters;
     reply.printed = printed_.text();
     for (std::size_t i = 0; i < call.tensors.size(); ++i) {
       const HostTensor& t = call.tensors[i];

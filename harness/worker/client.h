@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -41,6 +42,7 @@ struct CandidateInfo {
   std::string name;    // "assay 0.1"
   std::string target;  // "cpu:simt", "cuda:NVIDIA H100 ..."
   std::uint32_t abi = 0;
+  bool can_count = false;
   std::vector<ScheduleInfo> schedules;  // empty: the target has none
 };
 
@@ -101,6 +103,7 @@ struct RunRequest {
   std::uint64_t seed = 0;  // of the schedule
   std::chrono::milliseconds timeout = std::chrono::seconds(60);
   int poison = 0;  // 0 or 1: which pattern. Results that depend on it come from memory that was never written
+  bool count = false;  // ask for Reply::counters; std::invalid_argument unless CandidateInfo::can_count
 };
 
 struct Reply {
@@ -112,6 +115,7 @@ struct Reply {
   std::vector<FenceViolation> fences;
   std::vector<ChangedInput> changed;
   std::vector<Unwritten> unwritten;
+  std::map<std::string, std::int64_t> counters;  // what the run moved and computed, where RunRequest::count asks
   double seconds = 0;   // run and synchronize, by the worker's clock
   std::string printed;  // stdout and stderr of the candidate during this call, its middle cut out above 32 KiB
 

@@ -220,6 +220,24 @@ TEST(Worker, ManyRunAtOnceFromManyThreads) {
 
 // ---- libraries that are no candidates
 
+// A candidate of an older assay_candidate.h, whose table ends before the counting functions; and one that counts.
+TEST(Load, TakesATableWithoutCounting) {
+  Worker old(options("old_table"));
+  EXPECT_FALSE(old.info().can_count);
+  EXPECT_EQ(old.run(rms_norm(2, 8)).outcome, Outcome::completed);
+  EXPECT_THROW(old.run(rms_norm(2, 8), {.count = true}), std::invalid_argument);
+}
+
+TEST(Run, ReturnsCountersWhereTheyAreAskedFor) {
+  Worker worker(options("counts"));
+  EXPECT_TRUE(worker.info().can_count);
+  EXPECT_TRUE(worker.run(rms_norm(2, 8)).counters.empty());
+  const std::map<std::string, std::int64_t> one_run = {{"runs", 1}};
+  EXPECT_EQ(worker.run(rms_norm(2, 8), {.count = true}).counters, one_run);
+  EXPECT_EQ(worker.run(rms_norm(2, 8), {.count = true}).counters, one_run);
+  EXPECT_TRUE(worker.run(rms_norm(2, 8)).counters.empty());
+}
+
 TEST(Load, SaysWhatIsWrongAndWhatToDo) {
   expect_says(start_error(options("does_not_exist")), {"does_not_exist.so", "no such file", "want"});
   expect_says(start_error(options("missing_symbol")), {"missing_symbol.so", "assay_candidate_v1", "want"});

@@ -1,5 +1,6 @@
 #include "harness/worker/executor.h"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -12,6 +13,8 @@ using protocol::Stage;
 using protocol::Where;
 
 constexpr std::size_t kKeepHostBytes = std::size_t{64} << 20;  // between requests
+
+constexpr std::size_t kMaxCounters = 1024;
 
 // The request as the candidate sees it. Pointers lead into the request, which must outlive it.
 class CallView {
@@ -187,6 +190,12 @@ class Session {
         return refuse(RunStatus::error, "select_schedule: returned " + std::to_string(code) + "; want 0");
       }
     }
+    if (can_count(candidate_)) {
+      stage_.set(Stage::set_counting);
+      if (const int code = candidate_.set_counting(request_.count); code != 0) {
+        return refuse(RunStatus::error, "set_counting: returned " + std::to_string(code) + "; want 0");
+      }
+    }
     const auto start = std::chrono::steady_clock::now();
     if (!returns_zero(Stage::run,
                       [&](char* text, std::size_t size) { return candidate_.run(call_.get(), nullptr, text, size); })) {
@@ -273,11 +282,30 @@ class Session {
       reply_.put(wire_index(i));
       ++count;
     }
-    reply_.patch(absent_at, count);
+    reply_.patch(absent_at, std::exchange(count, 0));
+    report_counters();
 
     for (std::size_t i = 0; i < request_.tensors.size(); ++i) {
       if (request_.tensors[i].comes_back()) tensors_[i].gather(shared_ + request_.tensors[i].slot_offset);
     }
+  }
+
+  void report_counters() {
+    std::vector<assay_counter> counters;
+    if (request_.count) {
+      stage_.set(Stage::counters);
+      counters.resize(kMaxCounters);
+      counters.resize(std::min(candidate_.counters(counters.data(), counters.size()), counters.size()));
+    }
+    std::uint32_t count = 0;
+    const std::size_t at = begin_list(reply_);
+    for (const assay_counter& counter : counters) {
+      if (!counter.name) continue;
+      reply_.put(std::string_view(counter.name));
+      reply_.put(counter.value);
+      ++count;
+    }
+    reply_.patch(at, count);
   }
 
   static std::size_t begin_list(Encoder& out) {
@@ -333,6 +361,10 @@ class Session {
 void Executor::run(Request request, std::byte* shared, Encoder& reply) {
   if (request.schedule >= candidate_.schedule_count) {
     answer(reply, RunStatus::malformed, "a schedule that the candidate does not have");
+    return;
+  }
+  if (request.count && !can_count(candidate_)) {
+    answer(reply, RunStatus::malformed, "counting, which the candidate cannot do");
     return;
   }
   Session(std::move(request), candidate_, stage_, pool_, host_, shared, reply).run();

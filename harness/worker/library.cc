@@ -64,9 +64,9 @@ LoadResult load_candidate(const char* path, const StageMark& stage) {
                     "; this Assay speaks version " + std::to_string(ASSAY_CANDIDATE_ABI_VERSION) +
                     "; rebuild it with this Assay's assay_candidate.h");
   }
-  if (table->struct_size < sizeof(assay_candidate)) {
+  if (table->struct_size < kSmallestTable) {
     return unusable("has a table of struct_size = " + std::to_string(table->struct_size) + " bytes; want at least " +
-                    std::to_string(sizeof(assay_candidate)) + ": set it to sizeof(assay_candidate)");
+                    std::to_string(kSmallestTable) + ": set it to sizeof(assay_candidate)");
   }
   if (const char* field = unusable_field(*table)) {
     return unusable(std::string("has a table without a usable ") + field +

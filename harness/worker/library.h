@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <string>
 
 #include "harness/abi/assay_candidate.h"
@@ -28,6 +29,13 @@ struct LoadResult {
   std::string target;  // what the candidate's target() said
   const assay_candidate* table = nullptr;
 };
+// A table of a candidate that was compiled without the counting functions ends before them.
+constexpr std::size_t kSmallestTable = offsetof(assay_candidate, set_counting);
+inline bool can_count(const assay_candidate& table) {
+  return table.struct_size >= offsetof(assay_candidate, counters) + sizeof table.counters && table.set_counting &&
+         table.counters;
+}
+
 LoadResult load_candidate(const char* path, const StageMark& stage);
 
 }  // namespace assay::harness

@@ -1,4 +1,4 @@
-// What parent and worker say to each other, version 1: frames, numbers and their encoding. PROTOCOL.md is the text.
+// What parent and worker say to each other, version 2: frames, numbers and their encoding. PROTOCOL.md is the text.
 // Shared by both sides; standard library headers only, and no exception type that lives outside this file (the worker
 // is also built under MemorySanitizer, where code of libstdc++.so is not instrumented).
 #pragma once
@@ -17,7 +17,7 @@ namespace assay::harness::protocol {
 static_assert(std::endian::native == std::endian::little, "the protocol is little-endian");
 
 constexpr std::uint32_t kMagic = 0x59415341;  // "ASAY"
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2;
 
 // File descriptors that the worker inherits.
 constexpr int kRequestFd = 3;  // read
@@ -62,12 +62,15 @@ enum class Stage : std::uint32_t {
   synchronize,
   download,
   free,
+  set_counting,
+  counters,
   count
 };
 inline const char* name(Stage stage) {
   constexpr const char* kNames[] = {
       "idle",     "load",   "target",          "supports", "saved_bytes", "contract", "variant", "workspace_bytes",
-      "allocate", "upload", "select_schedule", "run",      "synchronize", "download", "free"};
+      "allocate", "upload", "select_schedule", "run",      "synchronize", "download", "free",    "set_counting",
+      "counters"};
   static_assert(std::size(kNames) == static_cast<std::size_t>(Stage::count));
   return stage < Stage::count ? kNames[static_cast<std::size_t>(stage)] : "unknown";
 }

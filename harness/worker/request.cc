@@ -54,6 +54,7 @@ Request decode_request(Decoder& in) {
   r.seed = in.get<std::uint64_t>();
   r.schedule = in.get<std::int32_t>();
   r.poison = in.get<std::uint32_t>() != 0;
+  r.count = in.get<std::uint32_t>() != 0;
   r.op = in.text();
   for (std::uint32_t left = in.count(8); left > 0; --left) r.attributes.push_back(decode_attribute(in));
   for (std::uint32_t left = in.count(32); left > 0; --left) r.tensors.push_back(decode_tensor(in, r.shared_bytes));

@@ -40,6 +40,7 @@ struct Request {
   std::uint64_t shared_bytes = 0, memory_limit = 0, seed = 0;
   std::int32_t schedule = -1;
   int poison = 0;
+  bool count = false;
   std::string op;
   std::vector<RequestAttribute> attributes;
   std::vector<RequestTensor> tensors;

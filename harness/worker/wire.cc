@@ -224,6 +224,7 @@ std::vector<std::byte> encode_run(const Call& call, const SlotPlan& plan, const 
   out.put(request.seed);
   out.put(static_cast<std::int32_t>(schedule));
   out.put(static_cast<std::uint32_t>(request.poison != 0));
+  out.put(static_cast<std::uint32_t>(request.count));
   out.put(std::string_view(call.op));
   out.put(static_cast<std::uint32_t>(call.attributes.size()));
   for (const auto& [attribute, value] : call.attributes) {
@@ -250,6 +251,7 @@ LoadedFrame decode_loaded(std::span<const std::byte> payload) {
     frame.info.name = printable(in.text());
     frame.info.target = printable(in.text());
     frame.info.abi = in.get<std::uint32_t>();
+    frame.info.can_count = in.get<std::uint32_t>() != 0;
     for (std::uint32_t left = in.count(2 * sizeof(std::uint32_t)); left > 0; --left) {
       ScheduleInfo& schedule = frame.info.schedules.emplace_back();
       schedule.name = printable(in.text());
@@ -281,6 +283,13 @@ RanFrame decode_ran(std::span<const std::byte> payload, const Call& call) {
       const std::size_t index = tensor_index(in, call);
       if (call.tensors[index].role != Role::tap) throw Malformed{"a tensor other than a tap that was not offered"};
       frame.absent[index] = true;
+    }
+    for (std::uint32_t left = in.count(12); left > 0; --left) {
+      const std::string name = printable(in.text());
+      const auto value = in.get<std::uint64_t>();
+      constexpr std::uint64_t kMost = std::numeric_limits<std::int64_t>::max();
+      if (value > kMost || !frame.counters.emplace(name, static_cast<std::int64_t>(value)).second)
+        throw Malformed{"a counter that comes twice, or above 2^63"};
     }
   }
   in.end();

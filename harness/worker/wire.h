@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <span>
 #include <string>
 #include <vector>
@@ -57,6 +58,7 @@ struct RanFrame {
   std::vector<FenceViolation> fences;
   std::vector<ChangedInput> changed;
   std::vector<Unwritten> unwritten;
+  std::map<std::string, std::int64_t> counters;
   std::vector<bool> absent;  // by tensor: a tap that was not offered
 };
 RanFrame decode_ran(std::span<const std::byte> payload, const Call& call);

@@ -40,7 +40,9 @@ Encoder ran_frame(std::int64_t unwritten_first = 1, std::uint32_t absent = 2, st
   for (const std::uint32_t value : {1u, 1u}) out.put(value);
   out.put(unwritten_first);
   out.put(std::int64_t{1});
-  for (const std::uint32_t value : {1u, absent}) out.put(value);
+  for (const std::uint32_t value : {1u, absent, 1u}) out.put(value);
+  out.put(std::string_view("atomics"));
+  out.put(std::uint64_t{12});
   return out;
 }
 
@@ -63,6 +65,7 @@ TEST(DecodeRan, ReadsAnAnswer) {
   ASSERT_EQ(frame.unwritten.size(), 1u);
   EXPECT_EQ(frame.unwritten[0].tensor, "output.y");
   EXPECT_EQ(frame.absent, (std::vector<bool>{false, false, true}));
+  EXPECT_EQ(frame.counters, (std::map<std::string, std::int64_t>{{"atomics", 12}}));
 }
 
 TEST(DecodeRan, NamesTheWorkspace) {
@@ -123,7 +126,7 @@ TEST(DecodeLoaded, SaysBothVersions) {
   out.put(protocol::kMagic);
   out.put(std::uint32_t{9});
   EXPECT_EQ(decode_loaded(payload(out)).text,
-            "the worker speaks protocol version 9, this program version 1; want both of one build");
+            "the worker speaks protocol version 9, this program version 2; want both of one build");
   Encoder noise(Frame::loaded);
   noise.put(std::uint32_t{12});
   EXPECT_THROW(decode_loaded(payload(noise)), Malformed);

@@ -110,6 +110,7 @@ void send_loaded(const LoadResult& result) {
     out.put(std::string_view(table.name));
     out.put(std::string_view(result.target));
     out.put(table.abi_version);
+    out.put(std::uint32_t{can_count(table)});
     out.put(static_cast<std::uint32_t>(table.schedule_count));
     for (std::int32_t i = 0; i < table.schedule_count; ++i) {
       out.put(std::string_view(table.schedules[i].name));

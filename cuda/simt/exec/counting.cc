@@ -98,33 +98,26 @@ void add_warp(const Block& block, unsigned first, Counters& counters) {
   }
 }
 
-void operator+=(Traffic& a, const Traffic& b) {
+void add(Traffic& a, const Traffic& b) {
   a.instructions += b.instructions;
   a.bytes += b.bytes;
   a.units += b.units;
   a.ideal_units += b.ideal_units;
 }
 
-void add(Counters& total, const Counters& block) {
-  total.global_read += block.global_read;
-  total.global_write += block.global_write;
-  total.shared_read += block.shared_read;
-  total.shared_write += block.shared_write;
-  for (std::size_t i = 0; i < total.tensor_operations.size(); ++i) {
-    total.tensor_operations[i] += block.tensor_operations[i];
-  }
-  total.float_operations += block.float_operations;
-  total.special_functions += block.special_functions;
-  total.atomics += block.atomics;
-  total.barriers += block.barriers;
-  total.warp_operations += block.warp_operations;
+// Blocks run beside each other: the longest chain of a launch is that of one of them.
+void add_block(Counters& total, Counters block) {
   const std::uint64_t tensor =
       std::accumulate(block.tensor_operations.begin(), block.tensor_operations.end(), std::uint64_t{0});
-  const std::uint64_t bytes = block.global_read.bytes + block.global_write.bytes;
-  const std::uint64_t operations = tensor + block.float_operations + block.special_functions + block.atomics;
-  total.longest_block_bytes = std::max(total.longest_block_bytes, bytes);
-  total.longest_block_operations = std::max(total.longest_block_operations, operations);
-  total.longest_thread_steps = std::max(total.longest_thread_steps, block.longest_thread_steps);
+  block.longest_block_bytes = block.global_read.bytes + block.global_write.bytes;
+  block.longest_block_operations = tensor + block.float_operations + block.special_functions + block.atomics;
+  const std::uint64_t bytes = std::max(total.longest_block_bytes, block.longest_block_bytes);
+  const std::uint64_t operations = std::max(total.longest_block_operations, block.longest_block_operations);
+  const std::uint64_t steps = std::max(total.longest_thread_steps, block.longest_thread_steps);
+  total += block;
+  total.longest_block_bytes = bytes;
+  total.longest_block_operations = operations;
+  total.longest_thread_steps = steps;
 }
 
 }  // namespace
@@ -169,7 +162,55 @@ void account_block(Block& block, Counters& total) {
     }
     log.clear();
   }
-  add(total, counters);
+  add_block(total, counters);
+}
+
+Counters& operator+=(Counters& a, const Counters& b) {
+  add(a.global_read, b.global_read);
+  add(a.global_write, b.global_write);
+  add(a.shared_read, b.shared_read);
+  add(a.shared_write, b.shared_write);
+  for (std::size_t i = 0; i < a.tensor_operations.size(); ++i) a.tensor_operations[i] += b.tensor_operations[i];
+  a.float_operations += b.float_operations;
+  a.special_functions += b.special_functions;
+  a.atomics += b.atomics;
+  a.barriers += b.barriers;
+  a.warp_operations += b.warp_operations;
+  a.longest_block_bytes += b.longest_block_bytes;
+  a.longest_block_operations += b.longest_block_operations;
+  a.longest_thread_steps += b.longest_thread_steps;
+  a.sees_plain_accesses |= b.sees_plain_accesses;
+  return a;
+}
+
+std::vector<std::pair<std::string, std::uint64_t>> named(const Counters& c) {
+  std::vector<std::pair<std::string, std::uint64_t>> result;
+  const auto add_traffic = [&](const std::string& name, const Traffic& t, const std::string& unit) {
+    result.emplace_back(name + ".instructions", t.instructions);
+    result.emplace_back(name + ".bytes", t.bytes);
+    result.emplace_back(name + "." + unit, t.units);
+    result.emplace_back(name + ".ideal_" + unit, t.ideal_units);
+  };
+  add_traffic("global_read", c.global_read, "sectors");
+  add_traffic("global_write", c.global_write, "sectors");
+  add_traffic("shared_read", c.shared_read, "wavefronts");
+  add_traffic("shared_write", c.shared_write, "wavefronts");
+  result.emplace_back("bank_conflicts", c.bank_conflicts());
+  constexpr std::array<const char*, static_cast<std::size_t>(TensorType::kCount)> kTypes = {
+      "bf16", "f16", "tf32", "e4m3", "e5m2", "s8", "u8"};
+  for (std::size_t i = 0; i < kTypes.size(); ++i) {
+    result.emplace_back(std::string("tensor_operations.") + kTypes[i], c.tensor_operations[i]);
+  }
+  result.emplace_back("float_operations", c.float_operations);
+  result.emplace_back("special_functions", c.special_functions);
+  result.emplace_back("atomics", c.atomics);
+  result.emplace_back("barriers", c.barriers);
+  result.emplace_back("warp_operations", c.warp_operations);
+  result.emplace_back("longest_block_bytes", c.longest_block_bytes);
+  result.emplace_back("longest_block_operations", c.longest_block_operations);
+  result.emplace_back("longest_thread_steps", c.longest_thread_steps);
+  result.emplace_back("sees_plain_accesses", c.sees_plain_accesses);
+  return result;
 }
 
 }  // namespace simt

@@ -65,11 +65,16 @@ unsigned workers_for(const LaunchState& launch, int wanted) {
   return static_cast<unsigned>(std::clamp<std::uint64_t>(threads / kThreadsPerWorker, 1, available));
 }
 
-Counters counters_of_last_launch;
+Counters counters_of_last_launch, counters_of_all;
 
 }  // namespace
 
+void set_counting(bool on) {
+  settings().counting = on;
+  if (on) counters_of_all = {};
+}
 const Counters& last_counters() { return counters_of_last_launch; }
+const Counters& sum_of_counters() { return counters_of_all; }
 
 void run_grid(const LaunchConfig& config, void (*invoke)(void*), void* context) {
   if (current_thread != nullptr) fail("launch: a kernel cannot launch another", config.site);
@@ -104,6 +109,7 @@ void run_grid(const LaunchConfig& config, void (*invoke)(void*), void* context) 
   if (set.counting) {
     launch->counters.sees_plain_accesses = counting_instrumented;
     counters_of_last_launch = launch->counters;
+    counters_of_all += launch->counters;
   }
 
   std::string error = launch->error;

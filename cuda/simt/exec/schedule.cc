@@ -56,7 +56,6 @@ void set_workers(int count) {
   settings().workers = count;
 }
 
-void set_counting(bool on) { settings().counting = on; }
 
 void set_architecture(int sm) {
   const auto found = std::ranges::find(kArchitectures, sm, &LaunchLimits::sm);

@@ -49,7 +49,7 @@ class Reader:
 
 
 def read_request(r):
-    shared_bytes, _limit, _seed, _schedule, _poison = r.get("QQQiI")
+    shared_bytes, _limit, _seed, _schedule, _poison, _count = r.get("QQQiII")
     op = r.text()
     attributes = {}
     for _ in range(r.get("I")):
@@ -87,8 +87,8 @@ def rms_norm(memory, attributes, tensors):
 
 def main():
     memory = mmap.mmap(5, 0)
-    send(1, struct.pack("<III", 0x59415341, 1, 0) + text("") +
-         text("python") + text("cpu:python") + struct.pack("<II", 1, 0))
+    send(1, struct.pack("<III", 0x59415341, 2, 0) + text("") +
+         text("python") + text("cpu:python") + struct.pack("<III", 1, 0, 0))
     while True:
         length, _kind = struct.unpack("<II", receive(8))
         shared_bytes, op, attributes, tensors = read_request(Reader(receive(length)))
@@ -103,7 +103,7 @@ def main():
         absent = [i for i, t in enumerate(tensors.values()) if t["role"] == TAP]
         send(3, struct.pack("<I", COMPLETED) + text("") + struct.pack("<Q", saved_bytes) +
              struct.pack("<7i", 0, 0, 1, 0, 0, 0, 0) + text("loops") + struct.pack("<d", seconds) +
-             struct.pack("<III", 0, 0, 0) + struct.pack(f"<I{len(absent)}I", len(absent), *absent))
+             struct.pack("<III", 0, 0, 0) + struct.pack(f"<I{len(absent)}I", len(absent), *absent) + struct.pack("<I", 0))
 
 
 main()
