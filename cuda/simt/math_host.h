@@ -5,32 +5,33 @@
 // and machine. Results that are documented as exact stay so (exp of 0, tanh of 0 and infinity, NaN, overflow), and no
 // function leaves its range (|tanh| <= 1).
 //
-// name            error                                   source
-// expf exp2f      2 ulp                                   CUDA C++ Programming Guide, Mathematical Functions,
-// exp10f          2 ulp                                     "Single-Precision Standard Functions: maximum ulp error"
-// expm1f          1 ulp                                     "
-// logf log2f      1 ulp                                     "
-// log10f          2 ulp                                     "
-// log1pf          1 ulp                                     "
-// rsqrtf          2 ulp                                     "
-// sinf cosf       2 ulp                                     "
-// tanhf           2 ulp                                     "
-// sinhf           3 ulp, coshf 2 ulp                        "
-// erff            2 ulp, erfcf 4 ulp                        "
-// atanf           2 ulp, cbrtf 1 ulp                        "
-// powf            4 ulp                                     "
-// __expf          2 + floor(|1.173 x|) ulp                "Intrinsic Functions: single precision"
-// __exp10f        2 + floor(|2.97 x|) ulp                   "
-// __logf          2^-21.41 in [0.5, 2], else 3 ulp          "
-// __log2f         2^-22 in [0.5, 2], else 2 ulp             "
-// __log10f        2^-24 in [0.5, 2], else 3 ulp             "
-// __sinf          2^-21.41, __cosf 2^-21.19 in [-pi, pi]    " (no bound outside; the same one is used)
-// __fdividef      2 ulp; 0 for 2^126 < |y| < 2^128          "
-// ex2.approx      relative 2^-22                          PTX ISA, Floating Point Instructions
-// lg2.approx      2^-22 in (0.5, 2), else relative 2^-22    "
-// rsqrt.approx    relative 2^-22.9                          "
-// rcp.approx      1 ulp                                     "
-// tanh.approx     relative 2^-11                            "
+// Sources. [G] CUDA C++ Programming Guide, 17.1 Standard Functions (table 17) and 17.2 Intrinsic Functions. [P] PTX ISA
+// 9.1, 9.7.3 Floating Point Instructions. [H] cuda_fp16.h and cuda_bf16.h. [G] and ex2 count ulps from the correctly
+// rounded result, so a GPU may be half an ulp further from the exact value than is done here.
+//
+// name                         error                                                       source
+// expf exp2f                   2 ulp                                                       [G]
+// expm1f                       1 ulp                                                       [G]
+// logf log2f log1pf            1 ulp; log10f 2 ulp                                         [G]
+// rsqrtf sinf cosf tanhf       2 ulp                                                       [G]
+// sinhf                        3 ulp; coshf 2 ulp                                          [G]
+// erff atanf                   2 ulp; erfcf 4 ulp; cbrtf 1 ulp; powf 4 ulp                 [G]
+// __expf                       2 + floor(|1.173 x|) ulp                                    [G]
+// __exp10f                     2 + floor(|2.97 x|) ulp                                     [G]
+// __logf                       2^-21.41 in [0.5, 2], else 3 ulp                            [G]
+// __log2f                      2^-22 in [0.5, 2], else 2 ulp                               [G]
+// __log10f                     2^-24 in [0.5, 2], else 3 ulp                               [G]
+// __sinf, __cosf               2^-21.41, 2^-21.19 in [-pi, pi]                             [G]
+//                              2^-20.5 in [-2 pi, 2 pi], 2^-14.7 in [-100 pi, 100 pi]      [P] sin.approx, cos.approx
+// __powf                       that of ex2.approx(y * __log2f(x))                          [G]
+// __fdividef                   2 ulp; 0 for 2^126 < |y| < 2^128                            [G]
+// ex2.approx                   2 ulp                                                       [P]
+// lg2.approx                   2^-22 in (0.5, 2), else relative 2^-22                      [P]
+// rsqrt.approx                 relative 2^-22.9                                            [P]
+// rcp.approx                   1 ulp                                                       [P]
+// tanh.approx                  relative 2^-11                                              [P]
+// hexp hlog hsqrt hrcp, ...    none: rounded to nearest, for half and bfloat16             [H]
+// exp, log, ... of double      libm's own, never hostile, though [G] gives them 1 or 2 ulp
 #pragma once
 
 #include <cuda_bf16.h>
