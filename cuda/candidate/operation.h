@@ -21,6 +21,7 @@ struct Operation {
 
 std::span<const Operation> rms_norm_operations();
 std::span<const Operation> gated_rms_norm_operations();
+std::span<const Operation> causal_conv1d_operations();
 
 // Throws Unsupported.
 const Operation& find_operation(std::string_view name);

@@ -3,6 +3,9 @@
 cmake_path(GET CMAKE_CURRENT_LIST_DIR PARENT_PATH assay_cuda_folder)
 
 set(assay_kernel_sources   # compiled by nvcc, or as C++ for the executor
+  causal_conv1d/causal_conv1d_bwd.cu
+  causal_conv1d/causal_conv1d_fwd.cu
+  causal_conv1d/causal_conv1d_update.cu
   common/column_sum.cu
   gated_rms_norm/gated_rms_norm_bwd.cu
   gated_rms_norm/gated_rms_norm_fwd.cu
@@ -10,6 +13,7 @@ set(assay_kernel_sources   # compiled by nvcc, or as C++ for the executor
   rms_norm/rms_norm_fwd.cu
   ssm_state_update/ssm_state_update.cu)
 set(assay_kernel_host_sources   # the families' plans
+  causal_conv1d/causal_conv1d.cc
   common/row_plan.cc
   gated_rms_norm/gated_rms_norm.cc
   rms_norm/rms_norm.cc
@@ -17,6 +21,7 @@ set(assay_kernel_host_sources   # the families' plans
 set(assay_glue_sources   # with one of device_*.cc and one of flavour_*.cc
   candidate/call.cc
   candidate/candidate.cc
+  candidate/causal_conv1d_ops.cc
   candidate/gated_rms_norm_ops.cc
   candidate/operation.cc
   candidate/rms_norm_ops.cc)

@@ -40,6 +40,18 @@ enum class Break {
   silu_for_derivative,    // d_gate = d_v x silu(z)
   gated_sum_not_guarded,  // no __syncthreads before the next group's sum
   bf16_partials,          // the partial sums of d_weight rounded to bfloat16
+  // causal_conv1d_fwd.cu
+  taps_reversed,          // the first tap multiplies the present
+  bias_dropped,           // p starts from 0
+  document_ignored,       // taps read across document boundaries
+  halo_forgotten,         // a tile takes the rows before it for zeros
+  initial_state_ignored,  // x before the first token is 0
+  final_state_shifted,    // by one column where the sequence is shorter than the state
+  // causal_conv1d_bwd.cu
+  silu_derivative_of_input,  // silu'(x) for silu'(p)
+  last_tile_not_summed,      // in d_weight and d_bias
+  // causal_conv1d_update.cu
+  token_not_kept,  // the state moves, its last column stays
 };
 
 template <Break kBreak>
