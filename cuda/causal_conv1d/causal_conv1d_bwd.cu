@@ -38,7 +38,7 @@ constexpr int kVecBackward = 4;
 
 // Column of the final state that copies token t, or < 0.
 SIMT_DEV std::int64_t final_column(const CausalConv1dDims& dims, std::int64_t t) {
-  return t - (dims.seq_len - dims.past());
+  return t - (dims.seq_len - past(dims));
 }
 
 template <class T>
@@ -55,24 +55,24 @@ SIMT_DEV float dp_plainly(const CausalConv1dDims& dims, const CausalConv1dBackwa
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     causal_conv1d_backward_naive_kernel(CausalConv1dDims dims, CausalConv1dBackward<T> t) {
-  const std::int64_t threads = static_cast<std::int64_t>(gridDim.x) * blockDim.x, past = dims.past();
-  const std::int64_t before = t.d_initial_state != nullptr ? past : 0, tokens = before + dims.seq_len;
+  const std::int64_t threads = static_cast<std::int64_t>(gridDim.x) * blockDim.x, reach = past(dims);
+  const std::int64_t before = t.d_initial_state != nullptr ? reach : 0, tokens = before + dims.seq_len;
   for (std::int64_t n = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
        n < dims.batch * tokens * dims.channels; n += threads) {
     const std::int64_t c = n % dims.channels, token = n / dims.channels % tokens - before;
     const std::int64_t b = n / dims.channels / tokens;
     double sum = 0.0;
-    for (std::int64_t reader = token < 0 ? 0 : token; reader <= token + past && reader < dims.seq_len; ++reader) {
+    for (std::int64_t reader = token < 0 ? 0 : token; reader <= token + reach && reader < dims.seq_len; ++reader) {
       if (document(dims, t.in, b, token) != document(dims, t.in, b, reader)) continue;
-      const float weight = to_float(t.in.weight[c * dims.taps + token + past - reader]);
+      const float weight = to_float(t.in.weight[c * dims.taps + token + reach - reader]);
       sum += static_cast<double>(weight) * dp_plainly(dims, t, b, reader, c);
     }
     const std::int64_t column = final_column(dims, token);
     if (t.d_final_state != nullptr && column >= 0) {
-      sum += to_float(t.d_final_state[(b * dims.channels + c) * past + column]);
+      sum += to_float(t.d_final_state[(b * dims.channels + c) * reach + column]);
     }
     T* const out = token >= 0 ? t.d_hidden_states + (b * dims.seq_len + token) * t.d_row_stride + c
-                              : t.d_initial_state + (b * dims.channels + c) * past + token + past;
+                              : t.d_initial_state + (b * dims.channels + c) * reach + token + reach;
     *out = from_float<T>(static_cast<float>(sum));
   }
 }
@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(kThreads)
     for (std::int64_t token = 0; token < dims.seq_len; ++token) {
       float x[1] = {1.0f};
       if (j < dims.taps) {
-        const std::int64_t from = token - dims.past() + j;
+        const std::int64_t from = token - past(dims) + j;
         if (document(dims, t.in, b, from) != document(dims, t.in, b, token)) continue;
         load_input(dims, t.in, b, from, c, x);
       }
@@ -105,7 +105,7 @@ struct Partials {
 };
 
 template <class T, int kVec>
-__global__ void __launch_bounds__(kThreads, 3)
+__global__ void __launch_bounds__(kThreads, 2)
     causal_conv1d_backward_tile_kernel(CausalConv1dDims dims, CausalConv1dBackward<T> t, std::int64_t tiles,
                                        Partials partials) {
   const Place at(dims.batch, tiles, dims.channels / kVec, kVec);
@@ -166,7 +166,7 @@ __global__ void __launch_bounds__(kThreads, 3)
 
       // Token `from`, three before, has now met all tokens that read it.
       const std::int64_t from = token + r - kPast;
-      const bool own = from >= first, state = from < 0 && from >= -dims.past() && t.d_initial_state != nullptr;
+      const bool own = from >= first, state = from < 0 && from >= -past(dims) && t.d_initial_state != nullptr;
       if (!own && !state) continue;
       float sum[kVec] = {};
       SIMT_UNROLL
@@ -178,14 +178,14 @@ __global__ void __launch_bounds__(kThreads, 3)
       const std::int64_t column = final_column(dims, from), first_state = at.b * dims.channels + at.column;
       if (t.d_final_state != nullptr && column >= 0) {
         for (int i = 0; i < kVec; ++i) {
-          sum[i] += to_float(t.d_final_state[(first_state + i) * dims.past() + column]);
+          sum[i] += to_float(t.d_final_state[(first_state + i) * past(dims) + column]);
         }
       }
       if (own) {
         store_row(t.d_hidden_states + (at.b * dims.seq_len + from) * t.d_row_stride + at.column, sum);
       } else {
         for (int i = 0; i < kVec; ++i) {
-          t.d_initial_state[(first_state + i + 1) * dims.past() + from] = from_float<T>(sum[i]);
+          t.d_initial_state[(first_state + i + 1) * past(dims) + from] = from_float<T>(sum[i]);
         }
       }
     }

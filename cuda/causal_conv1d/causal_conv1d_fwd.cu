@@ -34,12 +34,12 @@ constexpr int kBatch = 4;  // tokens whose rows are loaded together
 template <class T>
 SIMT_DEV void write_final_state(const CausalConv1dDims& dims, const CausalConv1dForward<T>& t, std::int64_t b,
                                 std::int64_t c) {
-  for (std::int64_t i = 0; i < dims.past(); ++i) {
-    std::int64_t from = dims.seq_len - dims.past() + i;
-    if constexpr (planted<Break::final_state_shifted>) from += dims.seq_len < dims.past();
+  for (std::int64_t i = 0; i < past(dims); ++i) {
+    std::int64_t from = dims.seq_len - past(dims) + i;
+    if constexpr (planted<Break::final_state_shifted>) from += dims.seq_len < past(dims);
     float x[1];
     load_input(dims, t.in, b, from, c, x);
-    t.final_state[(b * dims.channels + c) * dims.past() + i] = from_float<T>(x[0]);
+    t.final_state[(b * dims.channels + c) * past(dims) + i] = from_float<T>(x[0]);
   }
 }
 
@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class T, int kVec>
-__global__ void __launch_bounds__(kThreads, 4)
+__global__ void __launch_bounds__(kThreads, 3)
     causal_conv1d_forward_tile_kernel(CausalConv1dDims dims, CausalConv1dForward<T> t, std::int64_t tiles) {
   const Place at(dims.batch, tiles, dims.channels / kVec, kVec);
   if (!at.inside) return;

@@ -32,7 +32,7 @@ __global__ void __launch_bounds__(kThreads)
   const T x = t.hidden_states[b * dims.row_stride + c];
   float p = t.bias != nullptr ? to_float(t.bias[c]) : 0.0f;
   for (std::int64_t j = 0; j < dims.taps; ++j) {
-    const T value = j == dims.past() ? x : state[t.state_len - dims.past() + j];
+    const T value = j == past(dims) ? x : state[t.state_len - past(dims) + j];
     p = fmaf(to_float(t.weight[c * dims.taps + j]), to_float(value), p);
   }
   t.out[n] = from_float<T>(t.silu ? silu(p) : p);

@@ -6,6 +6,9 @@
 
 namespace assay::gpu::causal_conv1d {
 
+// Tokens before the present that an output needs.
+SIMT_DEV std::int64_t past(const CausalConv1dDims& dims) { return dims.taps - 1; }
+
 // N channels of a row in one access: an element, or 8 or 16 bytes, aligned as such.
 template <int N, class T>
 SIMT_DEV void load_row(const T* p, float (&out)[N]) {
@@ -85,10 +88,10 @@ SIMT_DEV void load_input(const CausalConv1dDims& dims, const CausalConv1dInputs<
     load_row(in.hidden_states + (b * dims.seq_len + t) * dims.row_stride + column, row);
     return;
   }
-  const bool kept = in.initial_state != nullptr && t >= -dims.past();
+  const bool kept = in.initial_state != nullptr && t >= -past(dims);
   SIMT_UNROLL
   for (int i = 0; i < N; ++i) {
-    row[i] = kept ? to_float(__ldg(in.initial_state + (b * dims.channels + column + i + 1) * dims.past() + t)) : 0.0f;
+    row[i] = kept ? to_float(__ldg(in.initial_state + (b * dims.channels + column + i + 1) * past(dims) + t)) : 0.0f;
   }
 }
 
@@ -118,7 +121,7 @@ SIMT_DEV float sum_taps_plainly(const CausalConv1dDims& dims, const CausalConv1d
                                 std::int64_t t, std::int64_t c) {
   float p = in.bias != nullptr ? to_float(in.bias[c]) : 0.0f;
   for (std::int64_t j = 0; j < dims.taps; ++j) {
-    const std::int64_t from = t - dims.past() + j;
+    const std::int64_t from = t - past(dims) + j;
     if (document(dims, in, b, from) != document(dims, in, b, t)) continue;
     float x[1];
     load_input(dims, in, b, from, c, x);

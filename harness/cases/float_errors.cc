@@ -4,6 +4,8 @@
 
 namespace assay::harness {
 
+Tolerance make_tolerance(std::size_t size) { return {std::vector<double>(size), std::vector<double>(size)}; }
+
 double with_rounding(bool final_rounding, DType dtype, double value, double error) {
   const double largest = std::fabs(value) + error;
   return final_rounding && std::isfinite(largest) ? error + 0.5 * ulp(dtype, largest) : error;

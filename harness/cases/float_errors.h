@@ -11,12 +11,20 @@
 #pragma once
 
 #include <cmath>
+#include <cstddef>
+#include <vector>
 
 #include "harness/abi/assay_candidate.h"
 #include "harness/core/dtype.h"
 #include "harness/core/expectation.h"
 
 namespace assay::harness {
+
+// Of one output, element by element.
+struct Tolerance {
+  std::vector<double> limit, freedom;
+};
+Tolerance make_tolerance(std::size_t size);  // zeros
 
 // A limit takes 8 standard deviations and every rounding. The freedom of gate 3 takes one deviation of what is drawn
 // per element, four of what one draw decides for a whole group, and no rounding: those the matched reference has too.

@@ -71,7 +71,8 @@ double eps_option(const Case& c) {
 }
 
 void check_form(const Case& c, const std::vector<std::string>& sizes,
-                const std::vector<std::pair<std::string, std::vector<std::string>>>& options) {
+                const std::vector<std::pair<std::string, std::vector<std::string>>>& options,
+                const std::vector<std::string>& paths) {
   const auto fail = [&](const std::string& found) {
     std::vector<std::string> words;
     for (const std::string& s : sizes) words.push_back(s + "=N");
@@ -80,7 +81,8 @@ void check_form(const Case& c, const std::vector<std::string>& sizes,
     throw std::invalid_argument(
         fmt::format("{}: {}; want {} dtype=f32|bf16 fill=... seed=N", to_line(c), found, fmt::join(words, " ")));
   };
-  if (c.path != "forward" && c.path != "backward") fail("path \"" + c.path + "\" is unknown (forward, backward)");
+  if (std::find(paths.begin(), paths.end(), c.path) == paths.end())
+    fail(fmt::format("path \"{}\" is unknown ({})", c.path, fmt::join(paths, ", ")));
   if (c.dtype != DType::float32 && c.dtype != DType::bfloat16)
     fail("dtype " + std::string(name(c.dtype)) + " is not judged");
   for (std::size_t i = 0; i < std::max(sizes.size(), c.sizes.size()); ++i)

@@ -35,9 +35,11 @@ reference::Numerics<float> matched_numerics(DType dtype);
 
 // "1e-05" as a number; throws std::invalid_argument naming the option.
 double eps_option(const Case& c);
-// Throws std::invalid_argument unless the case has exactly these sizes and options, in this order, with known values.
+// Throws std::invalid_argument unless the case has one of these paths and exactly these sizes and options, in this order,
+// with known values.
 void check_form(const Case& c, const std::vector<std::string>& sizes,
-                const std::vector<std::pair<std::string, std::vector<std::string>>>& options);
+                const std::vector<std::pair<std::string, std::vector<std::string>>>& options,
+                const std::vector<std::string>& paths = {"forward", "backward"});
 
 // An expectation whose oracle, limit, freedom and matched parts are still empty.
 Expectation expectation_of(const Call& call, const std::string& tensor, bool exact);

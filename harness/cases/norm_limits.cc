@@ -47,8 +47,6 @@ Group group_at(const NormOperands& in, std::int64_t base, const Budget& b) {
   return g;
 }
 
-Tolerance make(std::size_t size) { return {std::vector<double>(size), std::vector<double>(size)}; }
-
 // Sums over rows, one per channel, for d_weight.
 struct Column {
   Sum terms;
@@ -58,7 +56,7 @@ struct Column {
 }  // namespace
 
 Tolerance norm_forward_tolerance(const NormOperands& in, std::span<const double> y) {
-  Tolerance out = make(y.size());
+  Tolerance out = make_tolerance(y.size());
   for (std::int64_t base = 0; base < in.rows * in.width; base += in.group) {
     const Group limit = group_at(in, base, kLimit), freedom = group_at(in, base, kFreedom);
     for (std::int64_t i = 0; i < in.group; ++i) {
@@ -77,7 +75,7 @@ Tolerance norm_forward_tolerance(const NormOperands& in, std::span<const double>
 NormBackwardTolerance norm_backward_tolerance(const NormOperands& in, std::span<const double> d_x,
                                               std::span<const double> d_gate, std::span<const double> d_weight,
                                               DType d_x_dtype) {
-  NormBackwardTolerance out{make(d_x.size()), make(d_gate.size()), make(d_weight.size())};
+  NormBackwardTolerance out{make_tolerance(d_x.size()), make_tolerance(d_gate.size()), make_tolerance(d_weight.size())};
   const auto n = static_cast<double>(in.group);
   for (const Budget& b : {kLimit, kFreedom}) {
     const bool is_limit = b.rounding > 0;
@@ -148,7 +146,7 @@ NormBackwardTolerance norm_backward_tolerance(const NormOperands& in, std::span<
 }
 
 Tolerance sum_tolerance(std::span<const double> sum, DType dtype, bool final_rounding) {
-  Tolerance out = make(sum.size());
+  Tolerance out = make_tolerance(sum.size());
   for (std::size_t i = 0; i < sum.size(); ++i) {
     // The float32 sum is rounded once more only if it is stored narrower.
     const double error = dtype == DType::float32 ? 0 : kUnit * std::fabs(sum[i]);

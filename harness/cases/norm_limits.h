@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "harness/abi/assay_candidate.h"
+#include "harness/cases/float_errors.h"
 #include "harness/core/dtype.h"
 
 namespace assay::harness {
@@ -19,10 +20,6 @@ struct NormOperands {
   DType dtype = DType::float32;
   assay_contract contract{};
   bool final_rounding = true;  // limits contain half an ulp of the output; false: the error before that rounding
-};
-
-struct Tolerance {
-  std::vector<double> limit, freedom;
 };
 
 // y = weight v / sqrt(mean of v^2 over the group + eps), v = x or x silu(gate).

@@ -12,10 +12,20 @@ namespace {
 const AttributeSpec kEps = {"eps", "float", "added to the mean square, inside the root; > 0"};
 const AttributeSpec kGroupSize = {"group_size", "int", "channels that share one root mean square; divides width"};
 
+const AttributeSpec kActivation = {"activation", "string", "silu, or none"};
+
 const std::vector<std::string> kRows = {"rows", "width"};
 const std::vector<std::string> kWidth = {"width"};
 const std::vector<std::string> kBytes = {"bytes"};
 
+const std::vector<std::string> kTokens = {"batch", "seq_len", "channels"};
+const std::vector<std::string> kChannels = {"channels"};
+const std::vector<std::string> kTaps = {"channels", "taps"};
+const std::vector<std::string> kConvState = {"batch", "channels", "past"};
+
+const char* const kConvExactness =
+    "activation none: bits equal; silu: saturated, p is 0 or a multiple of 128; bits equal in bf16, the functions' own "
+    "documented error in f32";
 const char* const kNormExactness =
     "saturated: eps = 1/4 and mean square + eps = 4^m with m differing by row and group, width a power of two; bits "
     "equal in bf16, the functions' own documented error in f32";
@@ -73,6 +83,45 @@ std::vector<OperationSpec> make_catalogue() {
         {"grad.input.hidden_states", Role::out, kRows, model},
         {"grad.input.gate", Role::out, kRows, model, true},
         {"grad.weight", Role::out, kWidth, model}}},
+      {"causal_conv1d.forward",
+       "p[t] = bias + sum over taps j of weight[j] * x[t - (taps - 1) + j], from the document of t alone; y = silu(p) or p, "
+       "0 where seq_idx < 0; final_state = the last past = taps - 1 columns of (initial_state, x)",
+       kConvExactness,
+       {kActivation},
+       {{"input.hidden_states", Role::in, kTokens, model, false, true},
+        {"input.seq_idx", Role::in, {"batch", "seq_len"}, DTypeRule::int32, true},
+        {"input.initial_state", Role::in, kConvState, model, true},
+        {"param.weight", Role::in, kTaps, model},
+        {"param.bias", Role::in, kChannels, model, true},
+        {"output.hidden_states", Role::out, kTokens, model},
+        {"output.final_state", Role::out, kConvState, model, true}}},
+      {"causal_conv1d.backward",
+       "dp = dy * silu'(p) or dy; d_x[t] = sum over taps j of weight[j] * dp[t + (taps - 1) - j], plus d_final_state where "
+       "that copies x[t]; d_initial_state likewise; d_weight[j] = sum over tokens of dp[t] * x[t - (taps - 1) + j]; "
+       "d_bias = sum over tokens of dp",
+       kConvExactness,
+       {kActivation},
+       {{"input.hidden_states", Role::in, kTokens, model, false, true},
+        {"input.seq_idx", Role::in, {"batch", "seq_len"}, DTypeRule::int32, true},
+        {"input.initial_state", Role::in, kConvState, model, true},
+        {"param.weight", Role::in, kTaps, model},
+        {"param.bias", Role::in, kChannels, model, true},
+        {"grad.output.hidden_states", Role::in, kTokens, model},
+        {"grad.output.final_state", Role::in, kConvState, model, true},
+        {"grad.input.hidden_states", Role::out, kTokens, model, false, true},
+        {"grad.input.initial_state", Role::out, kConvState, model, true},
+        {"grad.weight", Role::out, kTaps, model},
+        {"grad.bias", Role::out, kChannels, model, true}}},
+      {"causal_conv1d.update",
+       "one token: y = silu(bias + sum over taps of weight * the last taps - 1 columns of conv_state and x), or without "
+       "silu; conv_state moves left by one column and takes x as its last",
+       kConvExactness,
+       {kActivation},
+       {{"input.hidden_states", Role::in, {"batch", "channels"}, model, false, true},
+        {"conv_state", Role::inout, {"batch", "channels", "state_len"}, model},
+        {"param.weight", Role::in, kTaps, model},
+        {"param.bias", Role::in, kChannels, model, true},
+        {"output.hidden_states", Role::out, {"batch", "channels"}, model}}},
   };
 }
 
