@@ -50,6 +50,7 @@ struct Counters {
 Counters& operator+=(Counters& a, const Counters& b);
 
 // Every counter with its name, for reports: "global_read.bytes", "tensor_operations.bf16", "bank_conflicts", ...
+// Without those that a kernel hides which was not built for counting.
 std::vector<std::pair<std::string, std::uint64_t>> named(const Counters& counters);
 
 // While on, every launch is counted, and shared memory is laid out as on the device: without red zones.

@@ -107,6 +107,20 @@ TEST(Counting, PaddingRemovesTheBankConflictsOfATranspose) {
   EXPECT_EQ(padded.bank_conflicts(), 0u);
 }
 
+// Vectors of 8 bytes, by even lanes alone.
+__global__ void half_empty_kernel(float* y) {
+  SIMT_SHARED(float[64], s);
+  if (threadIdx.x % 2 == 0) store_vec(s + 2 * threadIdx.x, Vec<float, 2>{});
+  __syncwarp();
+  y[threadIdx.x] = s[threadIdx.x];
+}
+
+TEST(Counting, AWideAccessTakesAWavefrontForEachHalfWarp) {
+  const Buffer<float> y(32);
+  const Counters c = count([&] { launch(half_empty_kernel, {.grid = 1, .block = 32}, y); });
+  expect_traffic(c.shared_write, 1, 16 * 8, 2, 2);
+}
+
 __global__ void strided_kernel(const float* x, float* y, int stride) { y[threadIdx.x] = x[threadIdx.x * stride]; }
 
 TEST(Counting, AStridedGatherTouchesMoreSectorsThanItNeeds) {

@@ -22,13 +22,20 @@ constexpr std::uint64_t kBanks = 32, kBankBytes = 4;
 // `place`, an address, whose order does not matter to a sum.
 using Instruction = std::tuple<std::uint64_t, std::uint32_t, std::uint32_t, std::uint32_t, bool>;
 
+// What the lanes that execute it access: lanes and addresses, in the order of lanes.
+struct LaneAddresses {
+  std::vector<unsigned> lanes;
+  std::vector<std::uintptr_t> addresses;
+};
+
 // The n-th execution of each place since the last synchronisation belongs to the n-th of the other lanes.
-void add_lane(const ThreadLog& log, std::map<Instruction, std::vector<std::uintptr_t>>& instructions) {
+void add_lane(unsigned lane, const ThreadLog& log, std::map<Instruction, LaneAddresses>& instructions) {
   std::map<std::pair<std::uint64_t, std::uint32_t>, std::uint32_t> executions;
   for (const Access& access : log.accesses) {
     const std::uint32_t n = executions[{access.place, access.segment}]++;
-    instructions[{access.place, access.segment, n, access.bytes, access.write}].push_back(
-        reinterpret_cast<std::uintptr_t>(access.address));
+    LaneAddresses& all = instructions[{access.place, access.segment, n, access.bytes, access.write}];
+    all.lanes.push_back(lane);
+    all.addresses.push_back(reinterpret_cast<std::uintptr_t>(access.address));
   }
 }
 
@@ -62,14 +69,13 @@ void add_global(Traffic& traffic, const std::vector<std::uintptr_t>& addresses, 
 
 // Accesses of up to 4 bytes are served for the whole warp at once, of 8 for half a warp, of 16 for a quarter. Each time
 // needs as many wavefronts as the busiest bank has distinct words to deliver.
-void add_shared(Traffic& traffic, const std::vector<std::uintptr_t>& addresses, std::uint64_t bytes) {
-  const std::size_t together = 32 / std::max<std::uint64_t>(1, bytes / kBankBytes);
-  for (std::size_t first = 0; first < addresses.size(); first += together) {
+void add_shared(Traffic& traffic, const LaneAddresses& all, std::uint64_t bytes) {
+  const auto together = static_cast<unsigned>(32 / std::max<std::uint64_t>(1, bytes / kBankBytes));
+  for (std::size_t i = 0; i < all.lanes.size();) {
     std::vector<std::uint64_t> words;
-    for (std::size_t i = first; i < std::min(first + together, addresses.size()); ++i) {
-      for (std::uint64_t w = addresses[i] / kBankBytes; w <= (addresses[i] + bytes - 1) / kBankBytes; ++w) {
-        words.push_back(w);
-      }
+    for (const unsigned part = all.lanes[i] / together; i < all.lanes.size() && all.lanes[i] / together == part; ++i) {
+      const std::uintptr_t first = all.addresses[i] / kBankBytes, last = (all.addresses[i] + bytes - 1) / kBankBytes;
+      for (std::uint64_t w = first; w <= last; ++w) words.push_back(w);
     }
     words.resize(distinct(words));
     std::array<std::uint64_t, kBanks> load{};
@@ -78,22 +84,22 @@ void add_shared(Traffic& traffic, const std::vector<std::uintptr_t>& addresses, 
     traffic.ideal_units += 1;
   }
   traffic.instructions += 1;
-  traffic.bytes += distinct_bytes(addresses, bytes);
+  traffic.bytes += distinct_bytes(all.addresses, bytes);
 }
 
 void add_warp(const Block& block, unsigned first, Counters& counters) {
-  std::map<Instruction, std::vector<std::uintptr_t>> instructions;
-  for (unsigned i = first; i < std::min(first + 32, block.threads); ++i) add_lane(*block.fibers[i]->log, instructions);
-  for (const auto& [instruction, addresses] : instructions) {
+  std::map<Instruction, LaneAddresses> instructions;
+  for (unsigned lane = 0; lane < 32 && first + lane < block.threads; ++lane) {
+    add_lane(lane, *block.fibers[first + lane]->log, instructions);
+  }
+  for (auto& [instruction, all] : instructions) {
     const std::uint64_t bytes = std::get<3>(instruction);
     const bool write = std::get<4>(instruction);
-    const auto* p = reinterpret_cast<const void*>(addresses.front());
-    if (block.shared.contains(p)) {
-      std::vector<std::uintptr_t> offsets;
-      for (const std::uintptr_t a : addresses) offsets.push_back(block.shared.offset(reinterpret_cast<const void*>(a)));
-      add_shared(write ? counters.shared_write : counters.shared_read, offsets, bytes);
+    if (block.shared.contains(reinterpret_cast<const void*>(all.addresses.front()))) {
+      for (std::uintptr_t& a : all.addresses) a = block.shared.offset(reinterpret_cast<const void*>(a));
+      add_shared(write ? counters.shared_write : counters.shared_read, all, bytes);
     } else {
-      add_global(write ? counters.global_write : counters.global_read, addresses, bytes);
+      add_global(write ? counters.global_write : counters.global_read, all.addresses, bytes);
     }
   }
 }
@@ -191,25 +197,26 @@ std::vector<std::pair<std::string, std::uint64_t>> named(const Counters& c) {
     result.emplace_back(name + "." + unit, t.units);
     result.emplace_back(name + ".ideal_" + unit, t.ideal_units);
   };
-  add_traffic("global_read", c.global_read, "sectors");
-  add_traffic("global_write", c.global_write, "sectors");
-  add_traffic("shared_read", c.shared_read, "wavefronts");
-  add_traffic("shared_write", c.shared_write, "wavefronts");
-  result.emplace_back("bank_conflicts", c.bank_conflicts());
+  if (c.sees_plain_accesses) {
+    add_traffic("global_read", c.global_read, "sectors");
+    add_traffic("global_write", c.global_write, "sectors");
+    add_traffic("shared_read", c.shared_read, "wavefronts");
+    add_traffic("shared_write", c.shared_write, "wavefronts");
+    result.emplace_back("bank_conflicts", c.bank_conflicts());
+    result.emplace_back("float_operations", c.float_operations);
+    result.emplace_back("longest_block_bytes", c.longest_block_bytes);
+    result.emplace_back("longest_block_operations", c.longest_block_operations);
+    result.emplace_back("longest_thread_steps", c.longest_thread_steps);
+  }
   constexpr std::array<const char*, static_cast<std::size_t>(TensorType::kCount)> kTypes = {
       "bf16", "f16", "tf32", "e4m3", "e5m2", "s8", "u8"};
   for (std::size_t i = 0; i < kTypes.size(); ++i) {
     result.emplace_back(std::string("tensor_operations.") + kTypes[i], c.tensor_operations[i]);
   }
-  result.emplace_back("float_operations", c.float_operations);
   result.emplace_back("special_functions", c.special_functions);
   result.emplace_back("atomics", c.atomics);
   result.emplace_back("barriers", c.barriers);
   result.emplace_back("warp_operations", c.warp_operations);
-  result.emplace_back("longest_block_bytes", c.longest_block_bytes);
-  result.emplace_back("longest_block_operations", c.longest_block_operations);
-  result.emplace_back("longest_thread_steps", c.longest_thread_steps);
-  result.emplace_back("sees_plain_accesses", c.sees_plain_accesses);
   return result;
 }
 
