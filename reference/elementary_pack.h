@@ -35,10 +35,11 @@ struct ElementaryConstants<float> {
   static constexpr float log_tail[] = {2.f / 11, 2.f / 9, 2.f / 7, 2.f / 5, 2.f / 3};                  // rest below 2^-29
 };
 
+// Those of a layer's inner loop are always inlined: a call would load a dozen constants for every pack.
 namespace pack {
 
 template <class T, std::size_t n>
-Pack<T> polynomial(Pack<T> x, const T (&highest_first)[n]) {
+[[gnu::always_inline]] inline Pack<T> polynomial(Pack<T> x, const T (&highest_first)[n]) {
   Pack<T> sum = Pack<T>::all(highest_first[0]);
   for (std::size_t i = 1; i < n; ++i) sum = fma(sum, x, Pack<T>::all(highest_first[i]));
   return sum;
@@ -46,7 +47,7 @@ Pack<T> polynomial(Pack<T> x, const T (&highest_first)[n]) {
 
 // x = n ln 2 + r, |r| <= ln(2) / 2; returns e^r - 1.
 template <class T>
-Pack<T> reduced_expm1(Pack<T> x, Pack<T>& n) {
+[[gnu::always_inline]] inline Pack<T> reduced_expm1(Pack<T> x, Pack<T>& n) {
   using P = Pack<T>;
   using K = ElementaryConstants<T>;
   n = fma(x, P::all(T(1.4426950408889634)), P::all(K::round)) - P::all(K::round);
@@ -55,7 +56,7 @@ Pack<T> reduced_expm1(Pack<T> x, Pack<T>& n) {
 }
 
 template <class T>
-Pack<T> exp(Pack<T> x) {
+[[gnu::always_inline]] inline Pack<T> exp(Pack<T> x) {
   using P = Pack<T>;
   using K = ElementaryConstants<T>;
   P n;
@@ -120,7 +121,7 @@ Pack<T> log1p(Pack<T> x) {
 
 // sigma(x) = 1/(1 + e^-x), and sigma(-x) = 1 - sigma(x) without cancellation.
 template <class T>
-Pack<T> sigmoid(Pack<T> x, Pack<T> scale, Pack<T>& complement) {
+[[gnu::always_inline]] inline Pack<T> sigmoid(Pack<T> x, Pack<T> scale, Pack<T>& complement) {
   using P = Pack<T>;
   const P e = exp(-abs(x)) * scale, large = P::all(1) / (P::all(1) + e), small = e * large;
   const P negative = x < P::all(0);
@@ -128,19 +129,19 @@ Pack<T> sigmoid(Pack<T> x, Pack<T> scale, Pack<T>& complement) {
   return select(negative, small, large);
 }
 template <class T>
-Pack<T> sigmoid(Pack<T> x, Pack<T> scale) {
+[[gnu::always_inline]] inline Pack<T> sigmoid(Pack<T> x, Pack<T> scale) {
   Pack<T> complement;
   return sigmoid(x, scale, complement);
 }
 
 template <class T>
-Pack<T> silu(Pack<T> x, Pack<T> scale) {
+[[gnu::always_inline]] inline Pack<T> silu(Pack<T> x, Pack<T> scale) {
   return x * sigmoid(x, scale);
 }
 
 // silu'(x) = sigma(x) (1 + x (1 - sigma(x)))
 template <class T>
-Pack<T> silu_derivative(Pack<T> x, Pack<T> scale) {
+[[gnu::always_inline]] inline Pack<T> silu_derivative(Pack<T> x, Pack<T> scale) {
   Pack<T> complement;
   const Pack<T> s = sigmoid(x, scale, complement);
   return s * fma(x, complement, Pack<T>::all(1));
