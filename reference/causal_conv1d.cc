@@ -1,6 +1,10 @@
 #include "reference/causal_conv1d.h"
 
+#include <algorithm>
+#include <array>
 #include <cmath>
+#include <tuple>
+#include <type_traits>
 #include <vector>
 
 #include "reference/check.h"
@@ -17,6 +21,19 @@ Tensor<T> transposed(const T* data, Index channels, Index columns) {
   for (Index c = 0; c < channels; ++c)
     for (Index j = 0; j < columns; ++j) rows(j, c) = data[c * columns + j];
   return rows;
+}
+
+// What the taps of a token read, null for nothing. Four taps that all read something, the common case, come as an array: its
+// loops unroll, and its addresses stay in registers.
+template <class T>
+using FourSources = std::array<const T*, 4>;
+template <class Sources>
+constexpr bool kAllRead = requires { std::tuple_size<std::remove_cvref_t<Sources>>::value; };
+
+template <class T, class Body>
+void with_sources(const std::vector<const T*>& s, const Body& body) {
+  if (s.size() == 4 && s[0] && s[1] && s[2] && s[3]) body(FourSources<T>{s[0], s[1], s[2], s[3]});
+  else body(s);
 }
 
 // The convolution's geometry: which row of memory each tap of each token reads.
@@ -61,12 +78,14 @@ struct Window {
     return initial.empty() ? nullptr : initial.data() + (b * (taps - 1) + from + taps - 1) * channels;
   }
 
-  // p at token t: one fma per tap, oldest to newest, starting from the bias.
-  template <class Lanes>
-  Pack<T> sum(const std::vector<const T*>& sources, const Lanes& lanes) const {
-    Pack<T> p = lanes.load(bias.data());
-    for (Index j = 0; j < taps; ++j)
-      if (sources[j]) p = fma(lanes.load(weight.data() + j * channels), lanes.load(sources[j]), p);
+  // p at token t: one fma per tap, oldest to newest, starting from the bias. `lanes` are of the channels from `first` on,
+  // which the sources begin with.
+  template <class Sources, class Lanes>
+  Pack<T> sum(const Sources& sources, Index first, const Lanes& lanes) const {
+    const T* w = weight.data() + first;
+    Pack<T> p = lanes.load(bias.data() + first);
+    for (std::size_t j = 0; j < sources.size(); ++j)
+      if (kAllRead<Sources> || sources[j]) p = fma(lanes.load(w + static_cast<Index>(j) * channels), lanes.load(sources[j]), p);
     return p;
   }
 
@@ -75,60 +94,70 @@ struct Window {
   }
 };
 
-// The gradient of one run of tokens of a batch row. dp of the last `taps` tokens stands in a ring.
+// The gradient of one run of tokens of a batch row, for the channels [first, first + count). dp of the last `taps` tokens
+// stands in a ring.
 template <class T>
 class BackwardRun {
  public:
   // sums [taps + 1, channels]: where dw (by tap) and db are added up.
-  BackwardRun(const Numerics<T>& num, const Window<T>& window, const Tensor<T>& d_y, T* sums)
-      : num_(num), w_(window), d_y_(d_y), sums_(sums), ring_({window.taps, window.channels}), sources_(window.taps) {}
+  BackwardRun(const Numerics<T>& num, const Window<T>& window, const Tensor<T>& d_y, T* sums, Index first, Index count)
+      : num_(num), w_(window), d_y_(d_y), sums_(sums), first_(first), count_(count), ring_({window.taps, count}),
+        sources_(window.taps) {}
 
   // Computes dp at token t; its share of dw and db is added if `counts`.
   void compute(Index b, Index t, bool counts) {
     T* dp = ring(t);
-    if (w_.document(b, t) < 0) return void(std::fill_n(dp, w_.channels, T(0)));
-    const T* dy = d_y_.data() + (b * w_.seq_len + t) * w_.channels;
+    if (w_.document(b, t) < 0) return void(std::fill_n(dp, count_, T(0)));
+    const T* dy = d_y_.data() + (b * w_.seq_len + t) * w_.channels + first_;
     w_.find_sources(b, t, sources_);
-    const Pack<T> scale = Pack<T>::all(num_.function_scale());
-    for_packs<T>(w_.channels, [&](auto lanes) {
-      Pack<T> d = lanes.load(dy);
-      if (w_.in.silu) d = d * pack::silu_derivative(w_.sum(sources_, lanes), scale);
-      lanes.store(dp, d);
-      if (!counts) return;
-      for (Index j = 0; j < w_.taps; ++j) {
-        T* dw = sums_ + j * w_.channels;
-        if (sources_[j]) lanes.store(dw, fma(d, lanes.load(sources_[j]), lanes.load(dw)));
-      }
-      T* db = sums_ + w_.taps * w_.channels;
-      lanes.store(db, lanes.load(db) + d);
+    for (const T*& source : sources_)
+      if (source) source += first_;
+    with_sources(sources_, [&](const auto from) {
+      for_packs<T>(count_, [&, counts, dp, dy, dw = sums_ + first_, C = w_.channels, scale = Pack<T>::all(num_.function_scale()),
+                            silu = w_.in.silu](auto lanes) {
+        Pack<T> d = lanes.load(dy);
+        if (silu) d = d * pack::silu_derivative(w_.sum(from, first_, lanes), scale);
+        lanes.store(dp, d);
+        if (!counts) return;
+        const Index taps = static_cast<Index>(from.size());
+        for (Index j = 0; j < taps; ++j)
+          if (kAllRead<decltype(from)> || from[j]) lanes.store(dw + j * C, fma(d, lanes.load(from[j]), lanes.load(dw + j * C)));
+        lanes.store(dw + taps * C, lanes.load(dw + taps * C) + d);
+      });
     });
   }
 
-  // out = sum over the tokens that read position `from` (>= -(K-1)) of w_j dp, not rounded. Their dp are in the ring.
-  void gather(Index b, Index from, T* out) {
+  // out [count] = sum over the tokens that read position `at` (>= -(K-1)) of w_j dp, not rounded. Their dp are in the ring.
+  void gather(Index b, Index at, T* out) {
     for (Index j = 0; j < w_.taps; ++j) {
-      const Index t = from + w_.taps - 1 - j;
-      const bool reads = t >= 0 && t < w_.seq_len && (from < 0 || w_.document(b, t) == w_.document(b, from));
+      const Index t = at + w_.taps - 1 - j;
+      const bool reads = t >= 0 && t < w_.seq_len && (at < 0 || w_.document(b, t) == w_.document(b, at));
       sources_[j] = reads ? ring(t) : nullptr;
     }
-    for_packs<T>(w_.channels, [&](auto lanes) {
-      Pack<T> sum = Pack<T>::all(0);
-      for (Index j = w_.taps - 1; j >= 0; --j)
-        if (sources_[j]) sum = fma(lanes.load(w_.weight.data() + j * w_.channels), lanes.load(sources_[j]), sum);
-      lanes.store(out, sum);
+    with_sources(sources_, [&](const auto from) {
+      for_packs<T>(count_, [&, w = w_.weight.data() + first_, C = w_.channels](auto lanes) {
+        Pack<T> sum = Pack<T>::all(0);
+        for (Index j = static_cast<Index>(from.size()) - 1; j >= 0; --j)
+          if (kAllRead<decltype(from)> || from[j]) sum = fma(lanes.load(w + j * C), lanes.load(from[j]), sum);
+        lanes.store(out, sum);
+      });
     });
   }
 
  private:
-  T* ring(Index t) { return ring_.data() + t % w_.taps * w_.channels; }
+  T* ring(Index t) { return ring_.data() + t % w_.taps * count_; }
 
   const Numerics<T>& num_;
   const Window<T>& w_;
   const Tensor<T>& d_y_;
   T* sums_;
+  Index first_, count_;
   Tensor<T> ring_;
   std::vector<const T*> sources_;
 };
+
+// Channels of one run: ring, weights and sums of four taps are 26 KiB in double, which stay in the L1 cache.
+constexpr Index kChannelBlock = 256;
 
 }  // namespace
 
@@ -147,9 +176,11 @@ CausalConv1dForward<T> causal_conv1d_forward(const Numerics<T>& num, const Causa
         continue;
       }
       w.find_sources(b, t, sources);
-      for_packs<T>(w.channels, [&](auto lanes) {
-        const Pack<T> p = w.sum(sources, lanes);
-        lanes.store(y.data(), in.silu ? pack::silu(p, scale) : p);
+      with_sources(sources, [&](const auto from) {
+        for_packs<T>(w.channels, [&, to = y.data(), silu = in.silu](auto lanes) {
+          const Pack<T> p = w.sum(from, 0, lanes);
+          lanes.store(to, silu ? pack::silu(p, scale) : p);
+        });
       });
       num.store(y);
     }
@@ -174,25 +205,28 @@ CausalConv1dBackward<T> causal_conv1d_backward(const Numerics<T>& num, const Cau
   if (d_final_state) require_shape(name, "d_final_state", *d_final_state, {w.batch, w.channels, w.taps - 1});
   const Index past = w.taps - 1;
 
-  // Adds the gradient of the final state's column that copies position `from`, if there is one.
-  const auto add_final = [&](Index b, Index from, T* out) {
+  // Adds to out [count] the gradient of the final state's column that copies position `from`, if there is one.
+  const auto add_final = [&](Index b, Index from, T* out, Index first, Index count) {
     const Index column = from - (w.seq_len - past);
     if (!d_final_state || column < 0 || column >= past) return;
-    for (Index c = 0; c < w.channels; ++c) out[c] += (*d_final_state)(b, c, column);
+    for (Index c = 0; c < count; ++c) out[c] += (*d_final_state)(b, first + c, column);
   };
 
   CausalConv1dBackward<T> out{.d_x = Tensor<T>::uninitialized(in.x.shape()), .d_weight = {}, .d_bias = {}, .d_initial_state = {}};
   const Tensor<T> sums = sum_over_rows<T>(w.batch * w.seq_len, (w.taps + 1) * w.channels, [&](Index begin, Index end, T* partial) {
-    BackwardRun<T> run(num, w, d_y, partial);
-    for (Index b = begin / w.seq_len; b * w.seq_len < end; ++b) {
-      const Index first = std::max<Index>(0, begin - b * w.seq_len), last = std::min(w.seq_len, end - b * w.seq_len);
-      Index next = first;  // dp is known before this token
-      for (Index t = first; t < last; ++t) {
-        for (; next < w.seq_len && next <= t + past; ++next) run.compute(b, next, next < last);
-        T* dx = out.d_x.data() + (b * w.seq_len + t) * w.channels;
-        run.gather(b, t, dx);
-        add_final(b, t, dx);
-        num.store({dx, static_cast<std::size_t>(w.channels)});
+    for (Index channel = 0; channel < w.channels; channel += kChannelBlock) {
+      const Index count = std::min(kChannelBlock, w.channels - channel);
+      BackwardRun<T> run(num, w, d_y, partial, channel, count);
+      for (Index b = begin / w.seq_len; b * w.seq_len < end; ++b) {
+        const Index first = std::max<Index>(0, begin - b * w.seq_len), last = std::min(w.seq_len, end - b * w.seq_len);
+        Index next = first;  // dp is known before this token
+        for (Index t = first; t < last; ++t) {
+          for (; next < w.seq_len && next <= t + past; ++next) run.compute(b, next, next < last);
+          T* dx = out.d_x.data() + (b * w.seq_len + t) * w.channels + channel;
+          run.gather(b, t, dx);
+          add_final(b, t, dx, channel, count);
+          num.store({dx, static_cast<std::size_t>(count)});
+        }
       }
     }
   });
@@ -209,12 +243,12 @@ CausalConv1dBackward<T> causal_conv1d_backward(const Numerics<T>& num, const Cau
   if (in.initial_state) {
     out.d_initial_state = Tensor<T>::uninitialized({w.batch, w.channels, past});
     std::vector<T> column(w.channels);
-    BackwardRun<T> run(num, w, d_y, nullptr);
+    BackwardRun<T> run(num, w, d_y, nullptr, 0, w.channels);
     for (Index b = 0; b < w.batch; ++b) {
       for (Index t = 0; t < std::min(past, w.seq_len); ++t) run.compute(b, t, false);
       for (Index i = 0; i < past; ++i) {
         run.gather(b, i - past, column.data());
-        add_final(b, i - past, column.data());
+        add_final(b, i - past, column.data(), 0, w.channels);
         for (Index c = 0; c < w.channels; ++c) out.d_initial_state(b, c, i) = num.store(column[c]);
       }
     }
