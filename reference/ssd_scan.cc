@@ -5,6 +5,8 @@
 //   H'    = exp(cum_last) H + sum_j x_j (U_j B_j)^T
 #include "reference/ssd_scan.h"
 
+#include <utility>
+
 #include "reference/row_pieces.h"
 #include "reference/ssd_scan_plan.h"
 
@@ -46,10 +48,10 @@ void pass_states(const Numerics<T>& num, const SsdScanPlan<T>& plan, const SsdSc
   });
 }
 
-// y of one chunk of one head; G, L [length, length] and past [length, head_dim] are scratch but for G.
+// y of one chunk of one head. past [length, head_dim]: H C_i, no data where H = 0; L [length, length] is scratch.
 template <class T>
 void chunk_outputs(const Numerics<T>& num, const SsdScanPlan<T>& plan, const SsdScanInputs<T>& in, Index b, Index head, Index chunk,
-                   MatrixView<T> G, MatrixView<T> L, MatrixView<T> past, SsdScanForward<T>& out) {
+                   MatrixView<const T> G, MatrixView<T> L, MatrixView<const T> past, SsdScanForward<T>& out) {
   const ChunkDecays<T> decays(num, plan, b, head, chunk);
   const Index length = decays.length, P = plan.head_dim;
   decays.between(L);
@@ -62,16 +64,14 @@ void chunk_outputs(const Numerics<T>& num, const SsdScanPlan<T>& plan, const Ssd
 
   const MatrixView<const T> x = plan.rows(in.x.data(), b, chunk, head, plan.heads, P);
   const MatrixView<T> y = plan.rows(out.y.data(), b, chunk, head, plan.heads, P);
-  const T* entering = out.entering_states.data() + ((b * plan.chunks + chunk) * plan.heads + head) * plan.state_count();
   lower_times<T>(L, x, y);
-  gemm_nt(plan.rows(in.C.data(), b, chunk, head / plan.heads_per_group, plan.groups, plan.state_size),
-          MatrixView<const T>(entering, P, plan.state_size), past);
 
   const T* D = !in.D ? nullptr : in.D->data() + head * (in.D->rank() == 2 ? P : 1);
   for (Index i = 0; i < length; ++i) {
     const std::span<T> row(y.data + i * y.stride, static_cast<std::size_t>(P));
     const T* x_i = x.data + i * x.stride;
-    for (Index p = 0; p < P; ++p) row[p] += decays.in[i] * past.data[i * P + p];
+    if (past.data)
+      for (Index p = 0; p < P; ++p) row[p] += decays.in[i] * past.data[i * past.stride + p];
     if (D)
       for (Index p = 0; p < P; ++p) row[p] += (in.D->rank() == 2 ? D[p] : D[0]) * x_i[p];
     if (in.z) {
@@ -99,12 +99,21 @@ SsdScanForward<T> ssd_scan_forward(const Numerics<T>& num, const SsdScanInputs<T
   pass_states(num, plan, in, out);
   for_units(plan.batch * plan.chunks * plan.groups, plan.chunk_work(), [&](Index unit) {
     const Index b = unit / (plan.chunks * plan.groups), chunk = unit / plan.groups % plan.chunks, group = unit % plan.groups;
-    const Index length = plan.length(chunk);
-    Tensor<T> products({length, length}), decays({length, length}), past({length, plan.head_dim});
-    lower_product<T>(plan.rows(in.C.data(), b, chunk, group, plan.groups, plan.state_size),
-                     plan.rows(in.B.data(), b, chunk, group, plan.groups, plan.state_size), view(products, length));
-    for (Index head = group * plan.heads_per_group; head < (group + 1) * plan.heads_per_group; ++head)
-      chunk_outputs(num, plan, in, b, head, chunk, view(products, length), view(decays, length), view(past, length), out);
+    const Index length = plan.length(chunk), P = plan.head_dim, first_head = group * plan.heads_per_group;
+    const Index width = plan.heads_per_group * P;
+    const MatrixView<const T> C = plan.rows(in.C.data(), b, chunk, group, plan.groups, plan.state_size);
+    Tensor<T> products = Tensor<T>::uninitialized({length, length}), decays = Tensor<T>::uninitialized({length, length});
+    lower_product<T>(C, plan.rows(in.B.data(), b, chunk, group, plan.groups, plan.state_size), view(products, length));
+    // H C of all heads of the group in one product; without an initial state the first chunk has H = 0.
+    Tensor<T> past;
+    if (chunk > 0 || in.initial_state) {
+      past = Tensor<T>::uninitialized({length, width});
+      const T* entering = out.entering_states.data() + ((b * plan.chunks + chunk) * plan.heads + first_head) * plan.state_count();
+      gemm_nt(C, MatrixView<const T>(entering, width, plan.state_size), view(past, length));
+    }
+    for (Index k = 0; k < plan.heads_per_group; ++k)
+      chunk_outputs(num, plan, in, b, first_head + k, chunk, view(std::as_const(products), length), view(decays, length),
+                    MatrixView<const T>(past.empty() ? nullptr : past.data() + k * P, length, P, width), out);
   });
   return out;
 }
