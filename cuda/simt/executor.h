@@ -6,12 +6,13 @@
 #include <cstdint>
 #include <span>
 #include <stdexcept>
+#include <string>
 
 namespace simt {
 
 // A kernel did what CUDA forbids, or a launch cannot be done. The text names what, where (file:line), thread and block.
 struct Error : std::runtime_error {
-  using runtime_error::runtime_error;
+  explicit Error(const std::string& text);
 };
 
 enum class Order {  // which runnable thread goes next

@@ -40,12 +40,12 @@ class Carver {
  public:
   SIMT_DEV explicit Carver(unsigned char* base) : base_(base) {}
   template <class T>
-  SIMT_DEV T* take(unsigned count, unsigned align = 16) {
+  SIMT_DEV T* take(unsigned count, unsigned align = 16 SIMT_AND_SITE) {
     offset_ = (offset_ + align - 1) / align * align;
     T* piece = reinterpret_cast<T*>(base_ + offset_);
     offset_ += count * static_cast<unsigned>(sizeof(T));
 #if SIMT_HOST
-    piece = static_cast<T*>(carve_shared(sequence_++, offset_, count * sizeof(T), align));
+    piece = static_cast<T*>(carve_shared(sequence_++, offset_, count * sizeof(T), align, site));
 #endif
     return piece;
   }

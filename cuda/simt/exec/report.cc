@@ -2,7 +2,13 @@
 
 #include <cstdio>
 
+#include "cuda/simt/executor.h"
+
 namespace simt {
+
+// libstdc++ copies the text out of MSan's sight.
+Error::Error(const std::string& text) : runtime_error(text) { mark_initialised(what(), text.size() + 1); }
+
 namespace {
 
 std::string triple(unsigned x, unsigned y, unsigned z) {

@@ -95,7 +95,7 @@ inline void mark_initialised([[maybe_unused]] const void* p, [[maybe_unused]] st
 }
 inline void mark_uninitialised([[maybe_unused]] const void* p, [[maybe_unused]] std::size_t bytes) {
 #if defined(SIMT_MSAN)
-  __msan_poison(p, bytes);
+  __msan_allocated_memory(p, bytes);  // with an origin, so that a report can name the lines that passed it on
 #endif
 }
 

@@ -54,9 +54,11 @@ void SharedArena::reset(std::size_t dynamic_bytes, std::size_t limit, bool as_on
   limit_ = limit;
 }
 
-// [zone][piece][zone]: two pieces in a row share the zone between them.
-void* SharedArena::place(std::size_t& top, std::size_t end, Piece piece, std::size_t align) {
-  piece.offset = align_up(top + zone_, std::max<std::size_t>(align, zone_ == 0 ? 1 : 16));
+// [zone][piece][zone]: two pieces in a row share the zone between them. A piece is as misaligned as on the device, where
+// it begins at `logical_start`.
+void* SharedArena::place(std::size_t& top, std::size_t end, Piece piece, std::size_t align, std::size_t logical_start) {
+  const std::size_t unit = std::max<std::size_t>(align, zone_ == 0 ? 1 : 16);
+  piece.offset = align_up(top + zone_, unit) + logical_start % unit;
   if (piece.offset + piece.bytes + zone_ > end) return nullptr;
   const auto guard = [this](std::size_t from, std::size_t to) {
     fill_guard(memory_ + from, to - from);
@@ -120,7 +122,7 @@ void* SharedArena::carve(unsigned sequence, std::size_t logical_end, std::size_t
     return nullptr;
   }
   if (zone_ == 0) dynamic_top_ = kDynamicStart + logical_end - bytes;
-  void* piece = place(dynamic_top_, kArenaBytes, {nullptr, sequence, 0, bytes}, align);
+  void* piece = place(dynamic_top_, kArenaBytes, {nullptr, sequence, 0, bytes}, align, logical_end - bytes);
   if (piece == nullptr) error = "Carver: too many pieces for the red zones between them";
   return piece;
 }

@@ -46,7 +46,7 @@ class SharedArena {
   static constexpr std::size_t kDynamicStart = 64 * 1024;
   static constexpr std::size_t kArenaBytes = kDynamicStart + 320 * 1024;
 
-  void* place(std::size_t& top, std::size_t end, Piece piece, std::size_t align);
+  void* place(std::size_t& top, std::size_t end, Piece piece, std::size_t align, std::size_t logical_start = 0);
 
   unsigned char* memory_;
   std::size_t zone_ = kZone;  // bytes of each red zone

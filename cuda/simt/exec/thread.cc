@@ -12,19 +12,19 @@ void fail(const std::string& message, Site site) {
 
 void spin_yield(Site site) { Worker::current_fiber().worker->spin(site); }
 
-void* static_shared(const void* tag, std::size_t bytes, std::size_t align) {
+void* static_shared(const void* tag, std::size_t bytes, std::size_t align, Site site) {
   std::string error;
   void* object = Worker::current_fiber().block->shared.static_object(tag, bytes, align, error);
-  if (object == nullptr) fail(error);
+  if (object == nullptr) fail(error, site);
   return object;
 }
 
 void* dynamic_shared() { return Worker::current_fiber().block->shared.dynamic_bytes(); }
 
-void* carve_shared(unsigned sequence, std::size_t logical_end, std::size_t bytes, std::size_t align) {
+void* carve_shared(unsigned sequence, std::size_t logical_end, std::size_t bytes, std::size_t align, Site site) {
   std::string error;
   void* piece = Worker::current_fiber().block->shared.carve(sequence, logical_end, bytes, align, error);
-  if (piece == nullptr) fail(error);
+  if (piece == nullptr) fail(error, site);
   return piece;
 }
 

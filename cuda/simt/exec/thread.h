@@ -67,10 +67,10 @@ void barrier_arrive(int id, int threads, Site site);
 void spin_yield(Site site = Site::here());
 
 // The block's shared object with this tag; the first thread to ask makes it, poisoned and between red zones.
-void* static_shared(const void* tag, std::size_t bytes, std::size_t align);
+void* static_shared(const void* tag, std::size_t bytes, std::size_t align, Site site = Site::here());
 // The dynamic shared memory of the block, and its piece number `sequence`, which ends at `logical_end` on the device.
 void* dynamic_shared();
-void* carve_shared(unsigned sequence, std::size_t logical_end, std::size_t bytes, std::size_t align);
+void* carve_shared(unsigned sequence, std::size_t logical_end, std::size_t bytes, std::size_t align, Site site);
 // Byte offset within the block's shared memory; npos when `p` does not point there.
 inline constexpr std::size_t kNotShared = ~std::size_t{0};
 std::size_t shared_offset(const void* p);

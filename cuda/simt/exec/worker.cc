@@ -39,6 +39,17 @@ void Worker::run(LaunchState& launch, unsigned number) {
   launch.epoch.fetch_add(1);
 }
 
+// All that the threads of a failed launch did happened before it ended; those still waiting can no longer say so.
+void Worker::abandon_threads() {
+#if defined(SIMT_TSAN)
+  for (Fiber* fiber : resident_) {
+    __tsan_switch_to_fiber(fiber->context.tsan_fiber, __tsan_switch_to_fiber_no_sync);
+    hb_release(&launch_->context);
+  }
+  __tsan_switch_to_fiber(main_.tsan_fiber, __tsan_switch_to_fiber_no_sync);
+#endif
+}
+
 Fiber& Worker::fiber_at(unsigned index) {
 #if defined(SIMT_TSAN)
   if (index >= kMaxTsanFibers) {
@@ -73,6 +84,7 @@ void Worker::run_group(unsigned group) {
   pool_offset_ = pool_offset_ == 0 && 2 * total <= kMaxTsanFibers ? total : 0;
 #endif
   for (unsigned i = 0; i < resident_blocks_; ++i) start_block(*blocks_[i], i, first + i);
+  hb_release(&launch_->config);  // blocks and shared memory that were made just now
   if (launch_->schedule.order == Order::kDescending) {
     for (unsigned i = total; i-- > 0;) wake(*resident_[i]);
   } else {
@@ -82,7 +94,10 @@ void Worker::run_group(unsigned group) {
   current_thread = start;
   switch_context(main_, start->context);
   current_thread = nullptr;
-  if (failed_) return;
+  if (failed_) {
+    abandon_threads();
+    return;
+  }
   if (counting_enabled) {
     const std::lock_guard lock(launch_->error_mutex);
     for (unsigned i = 0; i < resident_blocks_; ++i) account_block(*blocks_[i], launch_->counters);

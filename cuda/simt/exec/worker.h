@@ -42,6 +42,7 @@ class Worker {
 
  private:
   void run_group(unsigned group);
+  void abandon_threads();
   void start_block(Block& block, unsigned rank, unsigned linear);
   void start_thread(Block& block, unsigned linear, uint3 index, Fiber& fiber);
   Fiber& fiber_at(unsigned index);
