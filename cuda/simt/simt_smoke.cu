@@ -11,6 +11,7 @@
 #include "cuda/simt/test_gemm.cuh"
 #include "cuda/simt/test_look_back.cuh"
 #include "cuda/simt/test_support.h"
+#include "cuda/simt/test_transpose.cuh"
 
 namespace {
 
@@ -27,22 +28,6 @@ __global__ void __launch_bounds__(128) row_sum_kernel(const float* x, float* y, 
   if (lane == 0) partial[warp] = sum;
   __syncthreads();
   if (threadIdx.x == 0) y[blockIdx.x] = partial[0] + partial[1] + partial[2] + partial[3];
-}
-
-// Transposes through dynamic shared memory.
-__global__ void transpose_kernel(const float* x, float* y, int rows, int columns) {
-  SIMT_DYN_SMEM(raw);
-  simt::Carver carver(raw);
-  float* tile = carver.take<float>(32 * 33);
-  for (int i = threadIdx.y; i < 32; i += blockDim.y) {
-    const int row = blockIdx.y * 32 + i, column = blockIdx.x * 32 + threadIdx.x;
-    if (row < rows && column < columns) tile[i * 33 + threadIdx.x] = x[row * columns + column];
-  }
-  __syncthreads();
-  for (int i = threadIdx.y; i < 32; i += blockDim.y) {
-    const int row = blockIdx.x * 32 + i, column = blockIdx.y * 32 + threadIdx.x;
-    if (row < columns && column < rows) y[row * rows + column] = tile[threadIdx.x * 33 + i];
-  }
 }
 
 __global__ void sigmoid_kernel(const float* x, float* y, int n) {
@@ -72,8 +57,7 @@ std::vector<float> norms() {
     for (int c = 0; c < kColumns; ++c) exact += x[r * kColumns + c];
     expect(sum[r] == exact, "row_sum");
   }
-  simt::launch(transpose_kernel, {.grid = dim3(4, 2), .block = dim3(32, 4), .smem = 32 * 33 * 4}, input, transposed,
-               kRows, kColumns);
+  simt::testing::launch_transpose(input, transposed, kRows, kColumns);
   const std::vector<float> t = transposed.host();
   for (int r = 0; r < kRows; ++r) {
     for (int c = 0; c < kColumns; ++c) expect(t[c * kRows + r] == x[r * kColumns + c], "transpose");
