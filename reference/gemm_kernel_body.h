@@ -34,9 +34,20 @@ inline void transpose(const float* in, Index in_stride, float* out, Index out_st
   _mm_storeu_ps(out + 3 * out_stride, r3);
 }
 
+// A whole panel whose width the compiler knows, from a source with the width's elements side by side.
+template <Index width, class T>
+void copy_panel(const T* source, Index depth_stride, Index depth, T* panel) {
+  for (Index l = 0; l < depth; ++l, source += depth_stride, panel += width)
+    for (Index i = 0; i < width; ++i) panel[i] = source[i];
+}
+
 template <class T>
 void pack(const T* source, Index stride, Index depth_stride, Index extent, Index depth, Index width, T* panel) {
+  constexpr Index w = Register<T>::width;
   if (stride == 1) {
+    if (extent == kTileRows && width == kTileRows) return copy_panel<kTileRows>(source, depth_stride, depth, panel);
+    if (extent == 3 * w && width == 3 * w) return copy_panel<3 * w>(source, depth_stride, depth, panel);
+    if (extent == 2 * w && width == 2 * w) return copy_panel<2 * w>(source, depth_stride, depth, panel);
     for (Index l = 0; l < depth; ++l, source += depth_stride, panel += width) {
       for (Index i = 0; i < extent; ++i) panel[i] = source[i];
       for (Index i = extent; i < width; ++i) panel[i] = 0;
