@@ -2,6 +2,7 @@
 # All quick cases under the sanitizers: ci/sanitizers.sh [asan|tsan|msan...]. Under asan an index off by one is found,
 # under tsan a race between CUDA threads, under msan a read of something that nobody wrote. Only the worker, the
 # executor and the kernels are sanitized; the release build of `assay` drives them and judges the results.
+# ctest runs the must-fail table (cuda/simt/mustfail) and a short soak (cuda/soak) in each of these builds.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 presets=("$@")
