@@ -148,6 +148,44 @@ TEST(Supports, GroupsThatDivideTheWidth) {
   EXPECT_NE(verdict(gated(5)).find("group_size = 5; want a divisor of width = 12"), std::string::npos);
 }
 
+constexpr DLDataType kInt32 = {kDLInt, 32, 1}, kInt64 = {kDLInt, 64, 1};
+
+// Without outputs.
+CallBuilder causal_conv1d(const char* op, const char* activation, std::vector<std::int64_t> shape) {
+  CallBuilder builder(op);
+  builder.attribute({"activation", ASSAY_ATTRIBUTE_STRING, 0, 0, 0.0, activation})
+      .tensor("param.weight", kFloat32, {shape.back(), 4})
+      .tensor("input.hidden_states", kFloat32, shape)
+      .tensor("output.hidden_states", kFloat32, shape);
+  return builder;
+}
+
+TEST(Refusals, CausalConv1d) {
+  const auto forward = [](const char* activation = "silu") {
+    return causal_conv1d("causal_conv1d.forward", activation, {2, 5, 8});
+  };
+  EXPECT_EQ(verdict(forward()), "supported");
+  EXPECT_EQ(verdict(forward("gelu")), "attribute activation is \"gelu\"; want silu or none");
+  EXPECT_EQ(verdict(forward().tensor("input.seq_idx", kInt32, {2, 5})), "supported");
+  EXPECT_EQ(verdict(forward().tensor("input.seq_idx", kInt64, {2, 5})), "input.seq_idx: int64; want int32");
+  EXPECT_EQ(verdict(forward().tensor("input.seq_idx", kInt32, {2, 5}, {6, 1})),
+            "input.seq_idx: shape [2, 5], strides [6, 1]; want compact [2, 5]");
+  EXPECT_EQ(verdict(forward().tensor("input.initial_state", kFloat32, {2, 8, 4})),
+            "input.initial_state: shape [2, 8, 4], strides [32, 4, 1]; want compact [2, 8, 3]");
+  EXPECT_EQ(verdict(forward()
+                        .tensor("input.seq_idx", kInt32, {2, 5})
+                        .tensor("output.final_state", kFloat32, {2, 8, 3})),
+            "input.seq_idx and output.final_state: want one of them at most");
+  EXPECT_EQ(verdict(causal_conv1d("causal_conv1d.forward", "silu", {5, 8})),
+            "input.hidden_states: shape [5, 8], strides [8, 1]; want 3 axes");
+  const auto update = [](std::int64_t columns) {
+    CallBuilder builder = causal_conv1d("causal_conv1d.update", "none", {2, 8});
+    return verdict(builder.tensor("conv_state", kFloat32, {2, 8, columns}));
+  };
+  EXPECT_EQ(update(3), "supported");
+  EXPECT_EQ(update(2), "conv_state: 2 columns; want at least taps - 1 = 3");
+}
+
 TEST(Answers, SizesBeforeAnyMemoryIsThere) {
   CallBuilder forward = gated(4);
   forward.tensor("saved", kBytes, {0});

@@ -103,9 +103,8 @@ void run_forward(const Call& call, cudaStream_t stream) {
   const Forward f(call);
   visit_elements(f.hidden_states.element, f.hidden_states.element, [&]<class T, class>() {
     causal_conv1d_forward(
-        f.dims,
-        CausalConv1dForward<T>{.in = f.as<T>(), .out = f.out.as<T>(), .final_state = f.final_state.as<T>()}, stream,
-        kMethod);
+        f.dims, CausalConv1dForward<T>{.in = f.as<T>(), .out = f.out.as<T>(), .final_state = f.final_state.as<T>()},
+        stream, kMethod);
   });
 }
 
@@ -167,8 +166,8 @@ struct Update {
     state = tensors.compact("conv_state", {dims.batch, dims.channels, state_len});
     out = tensors.compact("output.hidden_states", {dims.batch, dims.channels});
     if (state_len < dims.past()) {
-      throw Unsupported("conv_state: " + std::to_string(state_len) + " columns; want at least taps - 1 = " +
-                        std::to_string(dims.past()));
+      throw Unsupported("conv_state: " + std::to_string(state_len) +
+                        " columns; want at least taps - 1 = " + std::to_string(dims.past()));
     }
     (void)variant();  // checks the dims
   }

@@ -1,9 +1,10 @@
 // Causal depthwise convolution over time, with SiLU or without: the mixing in front of the Mamba-2 scan.
 //
-//   p[b, t, c] = bias[c] + sum_{j < taps} weight[c, j] x[b, t - (taps - 1) + j, c]      out = rnd_T(silu(p)), or rnd_T(p)
+//   p[b, t, c] = bias[c] + sum_{j < taps} weight[c, j] x[b, t - (taps - 1) + j, c]
+//   out = rnd_T(silu(p)), or rnd_T(p)
 //
-// x before the first token is 0, or the initial state, oldest first. With seq_idx [b, t] (document numbers) a tap counts
-// only inside the document of t; where seq_idx < 0 (padding) out is 0 and nothing passes a gradient.
+// x before the first token is 0, or the initial state, oldest first. With seq_idx [b, t] (document numbers) a tap
+// counts only inside the document of t; where seq_idx < 0 (padding) out is 0 and nothing passes a gradient.
 //
 // All arithmetic is float: p by one fma per tap, oldest to newest, starting from the bias; each output is rounded once.
 // Sums have a fixed order: repeated runs agree bit for bit.
@@ -54,26 +55,26 @@ struct CausalConv1dForward {
 template <class T>
 struct CausalConv1dBackward {
   CausalConv1dInputs<T> in;
-  const T* d_out;                // [batch, seq_len, channels]
-  const T* d_final_state;        // [batch, channels, taps - 1], or null for 0
-  T* d_hidden_states;            // [batch, seq_len, channels], d_row_stride apart
-  std::int64_t d_row_stride;     // >= channels
-  T* d_weight;                   // [channels, taps], overwritten
-  T* d_bias;                     // [channels], overwritten; null iff bias is
-  T* d_initial_state;            // [batch, channels, taps - 1], or null; needs initial_state
-  float* workspace;              // causal_conv1d_backward_workspace(dims) bytes
+  const T* d_out;             // [batch, seq_len, channels]
+  const T* d_final_state;     // [batch, channels, taps - 1], or null for 0
+  T* d_hidden_states;         // [batch, seq_len, channels], d_row_stride apart
+  std::int64_t d_row_stride;  // >= channels
+  T* d_weight;                // [channels, taps], overwritten
+  T* d_bias;                  // [channels], overwritten; null iff bias is
+  T* d_initial_state;         // [batch, channels, taps - 1], or null; needs initial_state
+  float* workspace;           // causal_conv1d_backward_workspace(dims) bytes
 };
 
 // One token of each batch row (decode). `seq_len` of the dims is 1.
 template <class T>
 struct CausalConv1dUpdate {
-  const T* hidden_states;    // [batch, channels], row_stride apart
-  T* state;                  // [batch, channels, state_len], oldest first; moves left by one and takes x as its last column
-  std::int64_t state_len;    // >= taps - 1; columns before the last taps - 1 are kept but not read
-  const T* weight;           // [channels, taps]
-  const T* bias;             // [channels], or null
+  const T* hidden_states;  // [batch, channels], row_stride apart
+  T* state;  // [batch, channels, state_len], oldest first; moves left by one and takes x as its last column
+  std::int64_t state_len;  // >= taps - 1; columns before the last taps - 1 are kept but not read
+  const T* weight;         // [channels, taps]
+  const T* bias;           // [channels], or null
   bool silu;
-  T* out;                    // [batch, channels]
+  T* out;  // [batch, channels]
 };
 
 // Asynchronous on `stream`. Throw std::invalid_argument, before any launch, if an argument is unusable.

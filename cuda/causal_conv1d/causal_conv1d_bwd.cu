@@ -1,23 +1,25 @@
 // Causal depthwise convolution, backward.
 //
 // Computes   p as in the forward; dp[t] = d_out[t] * silu'(p[t]), or d_out[t]; 0 where seq_idx < 0; never rounded
-//            d_x[t, c]      = sum_j weight[c, j] * dp[t + (taps - 1) - j, c], inside the document of t and the sequence;
+//            d_x[t, c]      = sum_j weight[c, j] * dp[t + (taps - 1) - j, c], inside the document of t;
 //                             plus d_final_state[c, i] where column i of the final state copies x[t, c]
 //            d_initial_state: the same for t = -(taps - 1) .. -1
 //            d_weight[c, j] = sum_{b, t} dp[t, c] * x[t - (taps - 1) + j, c],  d_bias[c] = sum_{b, t} dp[t, c]
 // Source     the derivative of causal_conv1d_fwd.cu. Where seq_idx < 0 the true one, 0; upstream's kernel differs
 // Paths      train
 // Layout     as the forward's; d_x may have its own row stride (a slice of in_proj's output gradient)
-// Numerics   float; p recomputed; d_x one fma per tap from 0, newest token last read to first, rounded once. d_weight and
-//            d_bias: a tile of 128 tokens sums its own from the first token to the last, then column_sum adds the tiles:
-//            an order fixed by batch and seq_len; rounded once. No atomics
+// Numerics   float; p recomputed; d_x one fma per tap from 0, newest token last read to first, rounded once.
+//            d_weight, d_bias: a tile of 128 tokens sums its own from the first to the last, then column_sum adds the
+//            tiles: an order fixed by batch and seq_len; rounded once. No atomics
 // Method     a thread owns 4 channels and walks a tile and the 3 tokens after it, whose dp the tile's last d_x need:
 //            x, dp and the sums stay in registers
 // Versions   naive (a thread per d_x, then a thread per weight; double sums; any taps), tile_by_element,
 //            tile_by_vector (taps <= 4)
-// Registers  rows of x 7 * 4, of dp 7 * 4, d_out 4 * 4, weights 20, sums 20: 112 of 168; 384 threads a multiprocessor
-// Cost       memory-bound. Compulsory: tokens * channels * sizeof(T) * (2 read, 1 written). A tile adds 6 rows of x and 3
-//            of d_out, 5 rows' worth of weights, and 5 floats a channel written and read back as partial sums:
+// Registers  sm_90a: 158 of 255 (rows of x 7 * 4, of dp 7 * 4, d_out 4 * 4, weights 20, sums 20, addresses);
+//            384 threads an SM, each with 8 loads of 8 (bf16) or 16 bytes in flight: 24 KiB and more. A limit of 168
+//            would spill elsewhere
+// Cost       memory-bound. Compulsory: tokens * channels * sizeof(T) * (2 read, 1 written). A tile adds 6 rows of x and
+//            3 of d_out, 5 rows' worth of weights, and 5 floats a channel written and read back as partial sums:
 //            34 / 384 = 8.9 % in bfloat16, 24 / 384 = 6.3 % in float
 // Limits     channels <= 2^30
 #include <algorithm>
@@ -99,7 +101,7 @@ __global__ void __launch_bounds__(kThreads)
   (j == dims.taps ? t.d_bias[c] : t.d_weight[c * dims.taps + j]) = from_float<T>(static_cast<float>(sum));
 }
 
-// Where tile n = (b, tile) leaves its sums: d_weight [batch * tiles, channels * taps], d_bias [batch * tiles, channels].
+// Where the tiles leave their sums: d_weight [batch * tiles, channels * taps], d_bias [batch * tiles, channels].
 struct Partials {
   float *d_weight, *d_bias;
 };

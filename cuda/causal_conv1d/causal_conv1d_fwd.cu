@@ -11,11 +11,11 @@
 // Method     a thread owns 16 bytes of channels and walks 128 tokens: weights in registers, the last 3 rows of x in
 //            registers, the next 4 loaded together before any is used
 // Versions   naive (a thread per output; any taps), tile_by_element, tile_by_vector (taps <= 4)
-// Registers  bf16: weights 40, rows 7 * 8, p 8: 104 of 128; 512 threads a multiprocessor, each with 4 loads of 16 bytes
-//            in flight: 32 KiB, what 3.2 TB/s times 0.6 us asks of each of 132 is 15 KiB
+// Registers  sm_90a: 147 of 168 (bf16: weights 40, rows 7 * 8, p 8, addresses), 96 (float); 384 threads an SM,
+//            each with 4 loads of 16 bytes in flight: 24 KiB, where 3.2 TB/s times 0.6 us ask for 15 KiB of each of 132
 // Cost       memory-bound. Compulsory: tokens * channels * sizeof(T) * (1 read, 1 written) and the weights once; a tile
-//            adds 3 rows of x and 5 rows' worth of weights and bias: 8 / 256 = 3.1 %. 1024 x 768 bf16: 3.0 MiB, 1.0 us at
-//            3.2 TB/s, if 768 threads could fill the device; they cannot, 8192 x 6144 do
+//            adds 3 rows of x and 5 rows' worth of weights and bias: 8 / 256 = 3.1 %. 1024 x 768 bf16: 3.0 MiB, 1.0 us
+//            at 3.2 TB/s, if 768 threads could fill the device; they cannot, 8192 x 6144 do
 // Limits     channels <= 2^30
 #include <algorithm>
 
@@ -36,7 +36,7 @@ SIMT_DEV void write_final_state(const CausalConv1dDims& dims, const CausalConv1d
                                 std::int64_t c) {
   for (std::int64_t i = 0; i < past(dims); ++i) {
     std::int64_t from = dims.seq_len - past(dims) + i;
-    if constexpr (planted<Break::final_state_shifted>) from += dims.seq_len < past(dims);
+    if constexpr (planted<Break::final_state_shifted>) from -= dims.seq_len < past(dims);
     float x[1];
     load_input(dims, t.in, b, from, c, x);
     t.final_state[(b * dims.channels + c) * past(dims) + i] = from_float<T>(x[0]);
@@ -167,8 +167,8 @@ void causal_conv1d_forward(const CausalConv1dDims& dims, const CausalConv1dForwa
   require(dims.batch == 0 || t.in.weight, function, ": weight is null; want a pointer");
   require(dims.batch == 0 || dims.seq_len == 0 || (t.in.hidden_states && t.out), function,
           ": hidden_states or out is null; want a pointer");
-  const int vector = vector_width(sizeof(T), {dims.channels, dims.row_stride},
-                                  {t.in.hidden_states, t.in.weight, t.in.bias, t.out});
+  const int vector =
+      vector_width(sizeof(T), {dims.channels, dims.row_stride}, {t.in.hidden_states, t.in.weight, t.in.bias, t.out});
   causal_conv1d::launch_forward(causal_conv1d::plan_for(dims, vector, method), dims, tensors, stream);
 }
 

@@ -21,11 +21,14 @@ TEST(CausalConv1dBorder, RefusesUnusableArguments) {
   const TestBuffer<float> x(12), w(8), y(12), state(12);
   const std::vector<std::int32_t> documents(6, 0);
   const CausalConv1dDims dims{.batch = 2, .seq_len = 3, .channels = 2, .taps = 4, .row_stride = 2};
-  const CausalConv1dForward<float> tensors{
-      .in = {.hidden_states = x.data(), .weight = w.data(), .bias = nullptr, .initial_state = nullptr,
-             .seq_idx = nullptr, .silu = true},
-      .out = y.data(),
-      .final_state = nullptr};
+  const CausalConv1dForward<float> tensors{.in = {.hidden_states = x.data(),
+                                                  .weight = w.data(),
+                                                  .bias = nullptr,
+                                                  .initial_state = nullptr,
+                                                  .seq_idx = nullptr,
+                                                  .silu = true},
+                                           .out = y.data(),
+                                           .final_state = nullptr};
   const auto expect = [&](CausalConv1dDims d, CausalConv1dForward<float> t, const char* text) {
     expect_refusal([&] { causal_conv1d_forward(d, t, nullptr); }, text);
   };

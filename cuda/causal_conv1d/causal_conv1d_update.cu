@@ -1,6 +1,7 @@
 // Causal depthwise convolution, one token of each batch row.
 //
-// Computes   p[c]   = bias[c] + sum_{j < taps - 1} weight[c, j] * state[c, L - (taps - 1) + j] + weight[c, taps - 1] * x[c]
+// Computes   p[c]   = bias[c] + sum_{j < taps - 1} weight[c, j] * state[c, L - (taps - 1) + j]
+//                     + weight[c, taps - 1] * x[c]
 //            out[c] = rnd_T(silu(p)), or rnd_T(p);  state[c] = (state[c, 1], ..., state[c, L - 1], x[c]), L = state_len
 // Source     causal_conv1d_update of causal-conv1d; the model's cache has L = taps and never reads column 0
 // Paths      decode
@@ -10,7 +11,8 @@
 //            channel and its weights are one access of 8 (bf16) or 16 bytes each, neighbouring lanes' side by side
 // Versions   naive (any taps), tile_by_element (taps <= 4), tile_by_vector (L = taps = 4)
 // Cost       memory-bound: batch * channels * sizeof(T) * (2 L + 2), and once taps + 1 for each channel; 16 rows share
-//            those. 8 x 768 bf16: 130 KB; the launch costs more than the work
+//            those. Column 0 of L = taps is not needed and comes along: it lies in the sectors of the others.
+//            8 x 768 bf16: 130 KB; the launch costs more than the work
 // Limits     channels <= 2^30
 #include "cuda/causal_conv1d/window.cuh"
 #include "cuda/common/check.h"

@@ -1,4 +1,4 @@
-// What the kernels of the family share: rows of N neighbouring channels, weights in registers, what lies before a token.
+// What the kernels of the family share: rows of N neighbouring channels, weights, what lies before a token.
 #pragma once
 
 #include "cuda/causal_conv1d/causal_conv1d.cuh"

@@ -79,8 +79,7 @@ std::vector<Call> calls(const Case& c) {
   };
   add_tokens("input.hidden_states", 16, in.hidden_states);
   if (context == "packed")
-    call.tensors.push_back(
-        case_tensor(call.op, "input.seq_idx", DType::int32, {p.batch, p.seq_len}, in.seq_idx));
+    call.tensors.push_back(case_tensor(call.op, "input.seq_idx", DType::int32, {p.batch, p.seq_len}, in.seq_idx));
   if (states) add("input.initial_state", state, in.state);
   if (is_update(c)) add("conv_state", state, in.state);
   add("param.weight", {p.channels, p.taps}, in.weight);
@@ -150,8 +149,8 @@ std::vector<std::pair<std::string, Tensor<T>>> evaluate(const reference::Numeric
   HostTensor before = call.tensor("conv_state");
   before.bytes = before.before;
   Tensor<T> state = to_reference<T>(before);
-  Tensor<T> y = reference::causal_conv1d_update<T>(num, o.x, state, o.weight, call.find("param.bias") ? &o.bias : nullptr,
-                                                   o.silu);
+  Tensor<T> y = reference::causal_conv1d_update<T>(num, o.x, state, o.weight,
+                                                   call.find("param.bias") ? &o.bias : nullptr, o.silu);
   return {{"output.hidden_states", std::move(y)}, {"conv_state", std::move(state)}};
 }
 
@@ -228,24 +227,26 @@ std::vector<Case> cases(Tier tier) {
   struct Size {
     std::int64_t batch, seq_len, channels, taps;
   };
-  // No token, fewer than taps, one below, at and above a tile of 128 tokens and a step of 4; primes; one block and more of
-  // channels; taps with and without a tiled kernel; the presets' own channels.
+  // No token, fewer than taps, one below, at and above a tile of 128 tokens and a step of 4; primes; one block and more
+  // of channels; taps with and without a tiled kernel; the presets' own channels.
   static const std::vector<Size> small = {
-      {0, 5, 8, 4},    {2, 0, 8, 4},    {1, 1, 1, 2},    {2, 1, 8, 4},   {2, 2, 5, 4},   {1, 3, 16, 4},  {3, 4, 7, 3},
-      {2, 5, 24, 2},   {1, 7, 64, 4},   {2, 31, 9, 4},   {1, 33, 40, 3}, {2, 97, 13, 4}, {1, 127, 8, 4}, {1, 128, 16, 4},
-      {2, 129, 8, 4},  {1, 131, 24, 2}, {1, 130, 17, 3}, {2, 255, 8, 4}, {1, 257, 4, 4}, {1, 261, 5, 4}, {3, 16, 128, 4},
-      {1, 4, 264, 4},  {2, 11, 96, 2},  {1, 9, 16, 1},   {1, 6, 8, 5},   {2, 37, 31, 7}, {1, 18, 144, 4}};
+      {0, 5, 8, 4},   {2, 0, 8, 4},    {1, 1, 1, 2},    {2, 1, 8, 4},   {2, 2, 5, 4},   {1, 3, 16, 4},  {3, 4, 7, 3},
+      {2, 5, 24, 2},  {1, 7, 64, 4},   {2, 31, 9, 4},   {1, 33, 40, 3}, {2, 97, 13, 4}, {1, 127, 8, 4}, {1, 128, 16, 4},
+      {2, 129, 8, 4}, {1, 131, 24, 2}, {1, 130, 17, 3}, {2, 255, 8, 4}, {1, 257, 4, 4}, {1, 261, 5, 4}, {3, 16, 128, 4},
+      {1, 4, 264, 4}, {2, 11, 96, 2},  {1, 9, 16, 1},   {1, 6, 8, 5},   {2, 37, 31, 7}, {1, 18, 144, 4}};
   static const std::vector<Size> large = {{1, 6, 6144, 4}, {1, 5, 9728, 4}, {1, 3, 10240, 4}};
   std::vector<Size> sizes = small;
   sizes.insert(sizes.end(), large.begin(), large.end());
   if (tier != Tier::quick)
-    sizes.insert(sizes.end(), {{1, 1024, 768, 4}, {3, 385, 96, 4}, {2, 2049, 24, 4}, {1, 40, 6144, 4}, {97, 11, 16, 4}});
+    sizes.insert(sizes.end(),
+                 {{1, 1024, 768, 4}, {3, 385, 96, 4}, {2, 2049, 24, 4}, {1, 40, 6144, 4}, {97, 11, 16, 4}});
   std::vector<Case> result;
   std::uint64_t seed = 20000, turn = 0;
   const auto add = [&](const char* path, std::vector<std::pair<std::string, std::int64_t>> axes, DType dtype,
                        const Choice& choice, const char* fill) {
     ++seed;
-    std::vector<std::pair<std::string, std::string>> options = {{"activation", choice.activation}, {"bias", choice.bias}};
+    std::vector<std::pair<std::string, std::string>> options = {{"activation", choice.activation},
+                                                                {"bias", choice.bias}};
     if (path != std::string("update")) {
       const bool no_state = axes.back().second == 1 && choice.context == std::string("states");
       options.emplace_back("context", no_state ? "none" : choice.context);
@@ -270,15 +271,29 @@ std::vector<Case> cases(Tier tier) {
     struct UpdateSize {
       std::int64_t batch, channels, taps, state_len;
     };
-    for (const UpdateSize& s : std::initializer_list<UpdateSize>{
-             {0, 8, 4, 4},  {1, 1, 2, 1},   {1, 8, 4, 4},    {3, 5, 4, 3},    {2, 13, 3, 3},   {5, 7, 2, 2},
-             {2, 31, 4, 4}, {16, 24, 4, 4}, {17, 24, 4, 4},  {33, 40, 4, 4},  {4, 9, 3, 5},    {2, 97, 4, 6},
-             {3, 7, 1, 1},  {2, 5, 5, 5},   {3, 11, 6, 8},   {2, 128, 4, 3},  {1, 6144, 4, 4}, {1, 10240, 4, 4}})
+    for (const UpdateSize& s : std::initializer_list<UpdateSize>{{0, 8, 4, 4},
+                                                                 {1, 1, 2, 1},
+                                                                 {1, 8, 4, 4},
+                                                                 {3, 5, 4, 3},
+                                                                 {2, 13, 3, 3},
+                                                                 {5, 7, 2, 2},
+                                                                 {2, 31, 4, 4},
+                                                                 {16, 24, 4, 4},
+                                                                 {17, 24, 4, 4},
+                                                                 {33, 40, 4, 4},
+                                                                 {4, 9, 3, 5},
+                                                                 {2, 97, 4, 6},
+                                                                 {3, 7, 1, 1},
+                                                                 {2, 5, 5, 5},
+                                                                 {3, 11, 6, 8},
+                                                                 {2, 128, 4, 3},
+                                                                 {1, 6144, 4, 4},
+                                                                 {1, 10240, 4, 4}})
       for (const char* fill : {"integer", "model", "outlier", "edge"}) {
         if (quick_skips(s.batch * s.channels, fill)) continue;
         for (int n = 0; n < 2; ++n)
-          add("update", {{"batch", s.batch}, {"channels", s.channels}, {"taps", s.taps}, {"state_len", s.state_len}}, dtype,
-              kChoices[turn++ % std::size(kChoices)], fill);
+          add("update", {{"batch", s.batch}, {"channels", s.channels}, {"taps", s.taps}, {"state_len", s.state_len}},
+              dtype, kChoices[turn++ % std::size(kChoices)], fill);
       }
   }
   return result;

@@ -13,7 +13,12 @@ namespace {
 
 ConvProblem problem(std::int64_t batch, std::int64_t seq_len, std::int64_t channels, std::int64_t taps,
                     std::uint64_t seed, const char* fill = "integer") {
-  return {.batch = batch, .seq_len = seq_len, .channels = channels, .taps = taps, .state_len = taps - 1, .fill = fill,
+  return {.batch = batch,
+          .seq_len = seq_len,
+          .channels = channels,
+          .taps = taps,
+          .state_len = taps - 1,
+          .fill = fill,
           .seed = seed};
 }
 

@@ -82,7 +82,7 @@ Gradient gradient_at(const ConvOperands& in, const Budget& b, const Window& w, s
   if (!in.silu) return {.value = d_y};
   const Window::Point point = w.point(batch, t, c);
   const Gate g = gate_at(point.p, b, in.contract);
-  // p's error times |silu''|, and to second order; never more than the largest slope allows. One rounding of the product.
+  // p's error times |silu''|, and to second order; at most what the largest slope allows. Then one rounding.
   const double sigma = 1 / (1 + std::exp(-point.p)), rest = 1 / (1 + std::exp(point.p));
   const double slope = sigma * rest * std::fabs(2 + point.p * (rest - sigma));
   const double near = slope * point.error + 0.31 / 2 * point.error * point.error;

@@ -20,7 +20,8 @@ struct ConvOperands {
   std::span<const double> d_y;                           // [batch, seq_len, channels]; backward only
   DType dtype = DType::float32;
   assay_contract contract{};
-  bool exact = false;  // fill `integer`: no sum or product rounds; limits are what functions err before the last rounding
+  bool exact =
+      false;  // fill `integer`: no sum or product rounds; limits are what functions err before the last rounding
 };
 
 Tolerance conv_forward_tolerance(const ConvOperands& in);

@@ -62,8 +62,8 @@ std::vector<double> backwards(const Trial& t, float tap_error) {
   return y;
 }
 
-std::string line(const std::string& path, const std::string& dtype, const std::string& fill, const char* context = "none",
-                 const char* activation = "silu") {
+std::string line(const std::string& path, const std::string& dtype, const std::string& fill,
+                 const char* context = "none", const char* activation = "silu") {
   return "causal_conv1d/" + path + " batch=2 seq_len=150 channels=12 taps=4 activation=" + activation +
          " bias=yes context=" + context + " layout=compact dtype=" + dtype + " fill=" + fill + " seed=5";
 }
@@ -74,7 +74,8 @@ TEST(ConvLimits, AnotherOrderIsInsideAndATapCutToHalfItsDigitsIsNot) {
       const Trial t(line("forward", dtype, fill));
       const Expectation& want = t.expectation("output.hidden_states");
       EXPECT_EQ(beyond(want, backwards(t, 0)), 0) << dtype << " " << fill;
-      EXPECT_GT(beyond(want, backwards(t, std::string(dtype) == "f32" ? 0x1p-12f : 0x1p-5f)), 20) << dtype << " " << fill;
+      EXPECT_GT(beyond(want, backwards(t, std::string(dtype) == "f32" ? 0x1p-12f : 0x1p-5f)), 20)
+          << dtype << " " << fill;
     }
 }
 
@@ -104,7 +105,8 @@ TEST(ConvLimits, WeightGradientsInAnyOrderAreInsideAndOneTokenLessIsNot) {
     const auto all = sums(-1), less = sums(101);
     EXPECT_EQ(beyond(t.expectation("grad.weight"), all.first), 0) << fill;
     EXPECT_EQ(beyond(t.expectation("grad.bias"), all.second), 0) << fill;
-    if (std::string(fill) == "edge") continue;  // far from 0 the derivative may err by |p| units, more than a token's share
+    if (std::string(fill) == "edge")
+      continue;  // far from 0 the derivative may err by |p| units, more than a token's share
     EXPECT_GT(beyond(t.expectation("grad.weight"), less.first), channels);
     EXPECT_GT(beyond(t.expectation("grad.bias"), less.second), channels / 2);
   }
@@ -180,8 +182,9 @@ TEST(ConvCases, TheCheckNamesWhatItCannotTake) {
             std::string::npos);
   EXPECT_NE(error("causal_conv1d/forward batch=1 seq_len=3 channels=0 taps=2" + tail).find("channels=0"),
             std::string::npos);
-  EXPECT_NE(error("causal_conv1d/sideways batch=1 seq_len=3 channels=1 taps=2" + tail).find("forward, backward, update"),
-            std::string::npos);
+  EXPECT_NE(
+      error("causal_conv1d/sideways batch=1 seq_len=3 channels=1 taps=2" + tail).find("forward, backward, update"),
+      std::string::npos);
   EXPECT_NE(error("causal_conv1d/update batch=1 channels=2 taps=4 state_len=2 activation=silu bias=yes layout=compact "
                   "dtype=f32 fill=model seed=1")
                 .find("state_len=2; want at least taps - 1 = 3"),
