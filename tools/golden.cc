@@ -66,14 +66,32 @@ void print_tensor(const harness::HostTensor& t) {
              number(least), number(largest), number(finite ? std::sqrt(squares / static_cast<double>(finite)) : 0));
 }
 
+void print_recipe(const harness::Recipe& recipe) {
+  fmt::print("recipe, rebuilt from\n  {}\n", harness::displayable(recipe.case_line));
+  fmt::print("inputs\n  {:<44} {:<9} {:<16} {:>16}\n", "name", "dtype", "shape", "checksum");
+  for (const harness::RecipeInput& t : recipe.inputs)
+    fmt::print("  {:<44} {:<9} {:<16} {:016x}\n", t.name, name(t.dtype), harness::to_string(t.shape), t.checksum);
+  fmt::print("outputs\n  {:<44} {:<9} {:<16} {:>12} {:>12} {:>12} {:>7}\n", "name", "dtype", "shape", "mean", "max_abs",
+             "rms", "samples");
+  for (const harness::RecipeOutput& t : recipe.outputs)
+    fmt::print("  {:<44} {:<9} {:<16} {:>12.6g} {:>12.6g} {:>12.6g} {:>7}\n", t.name, name(t.dtype),
+               harness::to_string(t.shape), t.mean, t.max_abs, t.rms, t.at.size());
+}
+
 int show_command(const Options& o) {
   for (const std::filesystem::path& file : expand_json_files(o.files)) {
-    const harness::Fixture fixture = harness::read_fixture(file);
+    const harness::GoldenFile golden = harness::read_golden(file);
+    const auto* recipe = std::get_if<harness::Recipe>(&golden);
+    const harness::Fixture& fixture = recipe ? recipe->head : std::get<harness::Fixture>(golden);
     fmt::print("{}: {}, layer {}, path {}\n", file.string(), harness::displayable(fixture.name),
                harness::displayable(fixture.layer), harness::displayable(fixture.path));
     print_object("provenance", fixture.provenance);
     print_object("config", fixture.config);
     print_object("attributes", fixture.attributes);
+    if (recipe) {
+      print_recipe(*recipe);
+      continue;
+    }
     fmt::print("tensors\n  {:<44} {:<9} {:<16} {:>12} {:>12} {:>12}\n", "name", "dtype", "shape", "min", "max", "rms");
     for (const harness::HostTensor& t : fixture.tensors) print_tensor(t);
   }

@@ -200,5 +200,26 @@ TEST(Pattern, SaysWhereInWords) {
   EXPECT_EQ(describe([](auto r, auto c) { return r == 1 && c < 4; }), "rows 1 only, the first 4 of 16 width");
 }
 
+TEST(Explain, WholeTensorGatesClaimNothingAboutElements) {
+  TensorResult r;
+  r.tensor = "output.y";
+  r.status = Status::failed;
+  r.elements = 300;
+  r.worst_at = "0";
+  r.got = -1.5, r.wanted = 1.5;
+  r.gate = "relative", r.rms_ratio = 3, r.limit = 5e-6;  // relative L2
+  EXPECT_NE(explain(r).find("relative L2 is 1.5e-05; want at most 5e-06"), std::string::npos) << explain(r);
+  EXPECT_NE(explain(r).find("Likely: the sign is wrong"), std::string::npos) << explain(r);
+  r.max_ratio = 4;  // gate 3, after gate 2 held
+  EXPECT_NE(explain(r).find("every element is within its limit"), std::string::npos) << explain(r);
+  r.max_ratio = 0, r.gate = "matched", r.limit = 2;
+  EXPECT_NE(explain(r).find("want 0.5 to 2"), std::string::npos) << explain(r);
+  EXPECT_EQ(explain(r).find("every element"), std::string::npos) << explain(r);
+  r.rms_ratio = 0.25;
+  EXPECT_NE(explain(r).find("fewer roundings"), std::string::npos) << explain(r);
+  r.rms_ratio = 11, r.limit = 8;  // few elements
+  EXPECT_NE(explain(r).find("11 standard deviations; want at most 8"), std::string::npos) << explain(r);
+}
+
 }  // namespace
 }  // namespace assay::harness

@@ -6,12 +6,13 @@
 #include <vector>
 
 #include "harness/golden/fixture_reader.h"
+#include "harness/golden/golden.h"
 
 namespace assay::harness {
 
-// Evaluates the layer and fills in the tensors that have no values. Throws std::logic_error if the result does not pass
-// as a fixture, or if a tensor is left without values.
-void record(Fixture& fixture);
+// Evaluates the layer and fills in the tensors that have no values; what they are judged by, in the order of the layer.
+// Throws std::logic_error if a tensor is left without values.
+std::vector<GoldenTensor> record(Fixture& fixture);
 
 class Draft {
  public:
@@ -35,7 +36,8 @@ class Draft {
   Draft& expect(const std::string& name, DType dtype, Shape shape);
   Draft& expect_gradients_of_parameters();
 
-  Fixture recorded() &&;
+  // Inputs with their values, expected tensors without.
+  Fixture unrecorded() && { return std::move(fixture_); }
 
  private:
   HostTensor& add(const std::string& name, DType dtype, Shape shape);

@@ -4,9 +4,12 @@
 
 #include <cmath>
 #include <tuple>
+#include <utility>
 
+#include "harness/core/explain.h"
 #include "harness/core/random.h"
 #include "harness/golden/draft.h"
+#include "harness/io/model_config.h"
 #include "reference/init/initialize.h"
 #include "reference/init/mt19937.h"
 
@@ -18,23 +21,34 @@ using Config = reference::NemotronV3Config;
 
 constexpr Index kBatch = 2, kTokens = 19;  // more than two chunks of the rich model, and no multiple of one
 
+// Inputs of a fixture, its expected tensors without values.
+struct FixtureDraft {
+  std::string name;
+  DType model;
+  std::function<Fixture()> unrecorded;
+};
+
 // Both dtypes of one draft.
 class Drafts {
  public:
   template <class Fill>
   void add(const std::string& name, const std::string& layer, const std::string& path, const Config& config,
            Fill fill) {
-    for (const DType model : {DType::float32, DType::bfloat16})
-      result_.push_back({fmt::format("{}_{}", name, short_name(model)), [=] {
-                           Draft draft(name, layer, path, config, model);
-                           fill(draft);
-                           return std::move(draft).recorded();
-                         }});
+    for (const DType model : {DType::float32, DType::bfloat16}) add_one(name, layer, path, config, model, fill);
   }
-  std::vector<GoldenDraft> take() { return std::move(result_); }
+  template <class Fill>
+  void add_one(const std::string& name, const std::string& layer, const std::string& path, const Config& config,
+               DType model, Fill fill) {
+    result_.push_back({name, model, [=] {
+                         Draft draft(name, layer, path, config, model);
+                         fill(draft);
+                         return std::move(draft).unrecorded();
+                       }});
+  }
+  std::vector<FixtureDraft> take() { return std::move(result_); }
 
  private:
-  std::vector<GoldenDraft> result_;
+  std::vector<FixtureDraft> result_;
 };
 
 // input, output and their gradients, and those of the parameters there are.
@@ -362,48 +376,98 @@ void add_initialisation(Drafts& drafts, const std::string& of, const Config& c) 
   }
 }
 
-GoldenDraft generator_alone(const Config& c) {
-  return {"rng_cpu_f32", [=] {
-            Draft d("rng_cpu", "rng", "init", c, DType::float32);
-            d.attribute("seed", 99).attribute("generator", "cpu").attribute("order", "as listed");
-            nlohmann::ordered_json arguments;
-            // Below, at and above 16 elements the normal rule changes; a kept one outlives what comes between.
-            for (const auto& [name, dtype, size] : {std::tuple{"normal_f32_5", DType::float32, 5},
-                                                    {"uniform_f32_40", DType::float32, 40},
-                                                    {"normal_f32_16", DType::float32, 16},
-                                                    {"normal_f32_37", DType::float32, 37},
-                                                    {"normal_f32_1", DType::float32, 1},
-                                                    {"uniform_bf16_21", DType::bfloat16, 21},
-                                                    {"normal_bf16_37", DType::bfloat16, 37},
-                                                    {"uniform_f64_9", DType::float64, 9},
-                                                    {"normal_f64_20", DType::float64, 20}}) {
-              arguments[name] = std::string(name).starts_with("uniform") ? nlohmann::ordered_json{-0.5, 0.25}
-                                                                         : nlohmann::ordered_json{0.0, 0.02};
-              d.expect(name, dtype, {size});
-            }
-            d.attribute("arguments", arguments);
-            return std::move(d).recorded();
-          }};
+void add_generator(Drafts& drafts, const Config& c) {
+  drafts.add_one("rng_cpu", "rng", "init", c, DType::float32, [](Draft& d) {
+    d.attribute("seed", 99).attribute("generator", "cpu").attribute("order", "as listed");
+    nlohmann::ordered_json arguments;
+    // Below, at and above 16 elements the normal rule changes; a kept one outlives what comes between.
+    for (const auto& [name, dtype, size] : {std::tuple{"normal_f32_5", DType::float32, 5},
+                                            {"uniform_f32_40", DType::float32, 40},
+                                            {"normal_f32_16", DType::float32, 16},
+                                            {"normal_f32_37", DType::float32, 37},
+                                            {"normal_f32_1", DType::float32, 1},
+                                            {"uniform_bf16_21", DType::bfloat16, 21},
+                                            {"normal_bf16_37", DType::bfloat16, 37},
+                                            {"uniform_f64_9", DType::float64, 9},
+                                            {"normal_f64_20", DType::float64, 20}}) {
+      arguments[name] = std::string(name).starts_with("uniform") ? nlohmann::ordered_json{-0.5, 0.25}
+                                                                 : nlohmann::ordered_json{0.0, 0.02};
+      d.expect(name, dtype, {size});
+    }
+    d.attribute("arguments", arguments);
+  });
 }
 
-}  // namespace
+// The features of `c` at the width of a fixture that is kept whole.
+Config narrow(Config c) {
+  c.hidden_size = 16;
+  return c;
+}
 
-std::vector<GoldenDraft> golden_drafts(const Config& plain, const Config& rich) {
+std::vector<FixtureDraft> fixture_drafts(const Config& plain, const Config& rich) {
   Drafts drafts;
   add_norms(drafts, rich);
   add_scan(drafts, rich);
   add_routers(drafts, plain);
-  for (const auto& [of, config] : {std::pair<std::string, Config>{"_tiny", plain}, {"_tiny_all", rich}}) {
+  for (const auto& [of, config] : {std::pair<std::string, Config>{"_narrow", narrow(plain)}, {"_tiny_all", rich}}) {
     add_layer(drafts, "mlp_train" + of, "mlp", BlockType::mlp, config, false, nothing_more);
     add_attention(drafts, of, config);
     add_moe(drafts, of, config);
     add_mamba(drafts, of, config);
     add_blocks(drafts, of, config);
+  }
+  for (const auto& [of, config] : {std::pair<std::string, Config>{"_tiny", plain}, {"_tiny_all", rich}}) {
     add_models(drafts, of, config);
     add_initialisation(drafts, of, config);
   }
-  std::vector<GoldenDraft> result = drafts.take();
-  result.push_back(generator_alone(plain));
+  add_generator(drafts, plain);
+  return drafts.take();
+}
+
+GoldenFile recorded(const FixtureDraft& draft) {
+  Fixture fixture = draft.unrecorded();
+  const std::vector<GoldenTensor> judged = record(fixture);
+  for (const GoldenTensor& g : judged)
+    if (const TensorResult result = judge_golden(g); result.status == Status::failed)
+      throw std::logic_error(fmt::format("{}: does not pass its own check: {}", fixture.name, explain(result)));
+  if (to_json(fixture).size() <= kWholeBytes) return fixture;
+  return recipe_of(fixture, {.family = kDraftFamily, .path = draft.name, .sizes = {}, .dtype = draft.model,
+                             .fill = "model", .seed = 1});
+}
+
+}  // namespace
+
+RebuiltDraft rebuild_draft(const Recipe& recipe) {
+  const auto fail = [&](const std::string& text) -> void {
+    throw FixtureError(fmt::format("{}: {}", recipe.head.file.string(), text));
+  };
+  Config config;
+  try {
+    config = parse_model_config(recipe.head.config, recipe.head.file, "/config");
+  } catch (const ConfigError& error) {
+    throw FixtureError(error.what());
+  }
+  const Case c = parse_case(recipe.case_line);
+  for (const FixtureDraft& draft : fixture_drafts(config, config)) {
+    if (draft.name != c.path || draft.model != c.dtype) continue;
+    RebuiltDraft result{draft.unrecorded(), {}};
+    const Fixture& own = result.fixture;
+    if (own.layer != recipe.head.layer) fail(fmt::format("/layer: the case is of layer {}", own.layer));
+    if (own.path != recipe.head.path) fail(fmt::format("/path: the case is of path {}", own.path));
+    if (own.config != recipe.head.config) fail("/config: not that of the case");
+    if (own.attributes != recipe.head.attributes) fail("/attributes: not those of the case");
+    result.judged = record(result.fixture);
+    result.fixture.file = recipe.head.file;
+    return result;
+  }
+  throw FixtureError(
+      fmt::format("{}: /recipe/case: no draft {} in {}", recipe.head.file.string(), c.path, name(c.dtype)));
+}
+
+std::vector<GoldenDraft> golden_drafts(const Config& plain, const Config& rich) {
+  std::vector<GoldenDraft> result;
+  for (const FixtureDraft& draft : fixture_drafts(plain, rich))
+    result.push_back({fmt::format("{}_{}", draft.name, short_name(draft.model)), [=] { return recorded(draft); }});
   for (const Case& c : recipe_cases()) {
     const std::string name = fmt::format("{}_{}_large_{}", c.family, c.path, short_name(c.dtype));
     result.push_back({name, [=] { return record_recipe(name, c); }});

@@ -45,7 +45,8 @@ class GenerateInto : public ::testing::TestWithParam<const char*> {
   GoldenChange change() { return golden_change(draft, folder.path()); }
 };
 INSTANTIATE_TEST_SUITE_P(Drafts, GenerateInto,
-                         ::testing::Values("mamba2_mixer_prefill_decode_tiny_bf16", "init_tiny_f32",
+                         ::testing::Values("mamba2_mixer_prefill_decode_narrow_bf16", "init_tiny_f32",
+                                           "model_train_tiny_all_bf16",
                                            "rms_norm_forward_large_f32"),
                          [](const auto& test) { return std::string(test.param); });
 
@@ -65,7 +66,7 @@ TEST_P(GenerateInto, AFileThatCannotBeReadIsWrong) {
 
 TEST(Generate, RightFilesStayAndWrongOnesAreExplained) {
   const TemporaryFolder folder;
-  const GoldenDraft draft = draft_named("mlp_train_tiny_f32");
+  const GoldenDraft draft = draft_named("mlp_train_narrow_f32");
   const Fixture right = std::get<Fixture>(draft.record());
   const auto after = [&](const auto& alter) {
     Fixture fixture = right;
@@ -94,7 +95,7 @@ TEST(Generate, RightFilesStayAndWrongOnesAreExplained) {
 }
 
 TEST(Generate, DifferencesAreNamed) {
-  const GoldenFile a = draft_named("mlp_train_tiny_f32").record(), b = draft_named("mlp_train_tiny_bf16").record(),
+  const GoldenFile a = draft_named("mlp_train_narrow_f32").record(), b = draft_named("mlp_train_narrow_bf16").record(),
                    recipe = draft_named("rms_norm_forward_large_f32").record();
   EXPECT_TRUE(golden_differences(a, a).empty());
   EXPECT_TRUE(golden_differences(recipe, recipe).empty());
@@ -103,6 +104,44 @@ TEST(Generate, DifferencesAreNamed) {
   for (const std::string& line : golden_differences(a, b))
     dtype |= line == "/tensors/output.hidden_states/dtype: was float32, is bfloat16";
   EXPECT_TRUE(dtype);
+}
+
+// Bit for bit on the compiler that wrote it, within the gates on others.
+TEST(Generate, TheCommittedSetIsWhole) {
+  const std::filesystem::path folder = std::filesystem::path(ASSAY_GOLDEN) / "reference";
+  std::set<std::string> files;
+  std::uintmax_t bytes = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    files.insert(entry.path().stem().string());
+    bytes += entry.file_size();
+  }
+  EXPECT_LE(bytes, 10'000'000u);
+  for (const GoldenDraft& draft : drafts()) {
+    EXPECT_EQ(files.erase(draft.name), 1u) << draft.name << " is missing";
+    const GoldenChange change = golden_change(draft, folder);
+    EXPECT_TRUE(change.kind == Kind::none || change.kind == Kind::right)
+        << draft.name << ": " << (change.reasons.empty() ? "" : change.reasons.front());
+  }
+  EXPECT_TRUE(files.empty()) << *files.begin() << " is no draft";
+}
+
+TEST(Recipe, OfADraftIsCheckedInAllItsParts) {
+  const Recipe right = std::get<Recipe>(draft_named("mamba2_mixer_train_tiny_all_f32").record());
+  EXPECT_EQ(check_recipe(right).status, Status::passed) << check_recipe(right).message;
+  const auto fails = [&](const auto& alter, const std::string& word) {
+    Recipe wrong = right;
+    alter(wrong);
+    const CaseResult result = check_recipe(wrong);
+    EXPECT_EQ(result.status, Status::failed) << word;
+    EXPECT_NE(result.message.find(word), std::string::npos) << result.message;
+  };
+  fails([](Recipe& r) { r.inputs[0].checksum ^= 1; }, "/checksum");
+  fails([](Recipe& r) { r.outputs[0].mean += r.outputs[0].rms * 1e-4; }, "/mean");
+  fails([](Recipe& r) { r.outputs[0].sample.set(3, r.outputs[0].sample.at(3) + 1); }, right.outputs[0].name);
+  fails([](Recipe& r) { r.outputs[0].at.clear(); }, "/sample/at");
+  fails([](Recipe& r) { r.head.config["hidden_size"] = 41; }, "/recipe/inputs");
+  fails([](Recipe& r) { r.head.attributes["more"] = 1; }, "/attributes");
+  fails([](Recipe& r) { r.case_line = "draft/unknown dtype=f32 fill=model seed=1"; }, "/recipe/case: no draft");
 }
 
 TEST(Recipe, WrongOnesFailAndSayWhere) {

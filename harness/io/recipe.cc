@@ -13,7 +13,6 @@ namespace assay::harness {
 namespace {
 
 using Json = nlohmann::ordered_json;
-constexpr std::int64_t kSamples = 256;
 constexpr std::string_view kChecksum = "fnv1a64:";
 
 // Bits spread over all 64 (the finaliser of SplitMix64).
@@ -47,8 +46,8 @@ std::uint64_t checksum(const HostTensor& tensor) {
   return hash;
 }
 
-std::vector<std::int64_t> sample_indices(std::int64_t count) {
-  const std::int64_t n = std::min(count, kSamples);
+std::vector<std::int64_t> sample_indices(std::int64_t count, std::int64_t most) {
+  const std::int64_t n = std::min(count, most);
   std::vector<std::int64_t> result;
   const auto strip = [&](std::int64_t k) { return k * (count / n) + k * (count % n) / n; };
   for (std::int64_t k = 0; k < n; ++k) {  // one from each of n strips of about equal length
@@ -63,7 +62,7 @@ RecipeInput describe_input(const HostTensor& tensor) {
   return {tensor.name, tensor.dtype, tensor.shape, checksum(tensor)};
 }
 
-RecipeOutput describe_output(const HostTensor& tensor) {
+RecipeOutput describe_output(const HostTensor& tensor, std::int64_t samples) {
   RecipeOutput output;
   output.name = tensor.name;
   output.dtype = tensor.dtype;
@@ -80,7 +79,7 @@ RecipeOutput describe_output(const HostTensor& tensor) {
   const auto count = static_cast<double>(std::max<std::int64_t>(tensor.size(), 1));
   output.mean = sum / count;
   output.rms = std::sqrt(squares / count);
-  output.at = sample_indices(tensor.size());
+  output.at = sample_indices(tensor.size(), samples);
   output.sample = make_tensor(tensor.name, Role::in, tensor.dtype, {static_cast<std::int64_t>(output.at.size())});
   const std::size_t width = size_of(tensor.dtype);
   for (std::size_t i = 0; i < output.at.size(); ++i) {

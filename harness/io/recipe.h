@@ -50,11 +50,14 @@ struct Recipe {
 // forger.
 std::uint64_t checksum(const HostTensor& tensor);
 
-// min(count, 256) indices spread over 0 .. count - 1, first and last among them; a function of `count` alone.
-std::vector<std::int64_t> sample_indices(std::int64_t count);
+inline constexpr std::int64_t kSamples = 256;
+
+// min(count, most) indices spread over 0 .. count - 1, first and last among them; a function of these two numbers alone.
+std::vector<std::int64_t> sample_indices(std::int64_t count, std::int64_t most = kSamples);
 
 RecipeInput describe_input(const HostTensor& tensor);
-RecipeOutput describe_output(const HostTensor& tensor);  // throws FixtureError if it holds NaN
+// Throws FixtureError if it holds NaN.
+RecipeOutput describe_output(const HostTensor& tensor, std::int64_t samples = kSamples);
 
 // Reading trusts as little as read_fixture does; errors are FixtureError.
 Recipe read_recipe(const std::filesystem::path& file);

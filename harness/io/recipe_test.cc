@@ -54,6 +54,8 @@ TEST(Recipe, SamplesAreSpreadAndFixed) {
     for (std::size_t i = 1; i < at.size(); ++i) EXPECT_LT(at[i - 1], at[i]);
     EXPECT_EQ(at, sample_indices(count));
   }
+  EXPECT_EQ(sample_indices(1000, 3).size(), 3u);
+  EXPECT_EQ(sample_indices(1000, 3).back(), 999);
   EXPECT_EQ(sample_indices(std::int64_t{1} << 62).back(), (std::int64_t{1} << 62) - 1);
 }
 

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "harness/cases/fixture_calls.h"
+#include "harness/golden/drafts.h"
 #include "harness/core/random.h"
 #include "harness/golden/golden.h"
 #include "harness/verify/case_run.h"
@@ -72,7 +73,17 @@ std::vector<Job> jobs_of(const std::filesystem::path& file, const VerifyOptions&
                          std::vector<CaseRun>& settled) {
   std::vector<Job> jobs = {{.fixture = &file}};
   try {
-    const Fixture fixture = read_fixture(file);
+    const GoldenFile golden = read_golden(file);
+    if (const auto* recipe = std::get_if<Recipe>(&golden)) {
+      const Case c = parse_case(recipe->case_line);
+      if (c.family != kDraftFamily) {  // the candidate runs the case itself
+        jobs.push_back({.item = std::make_shared<const Item>(item_of(c, options))});
+        return jobs;
+      }
+    }
+    const Fixture fixture = std::holds_alternative<Recipe>(golden)
+                                ? rebuild_draft(std::get<Recipe>(golden)).fixture
+                                : std::get<Fixture>(golden);
     if (!family_of_layer(fixture.layer)) {
       CaseRun run;
       run.result.line = fmt::format("fixture {} candidate", file.string());
@@ -86,6 +97,7 @@ std::vector<Job> jobs_of(const std::filesystem::path& file, const VerifyOptions&
     for (Item& item : items_of(fixture, options))
       jobs.push_back({.item = std::make_shared<const Item>(std::move(item))});
   } catch (const FixtureError&) {
+  } catch (const std::invalid_argument&) {  // of a recipe's line: the check tells it, too
   }
   return jobs;
 }
