@@ -23,7 +23,7 @@ Recipe record_recipe(const std::string& name, const Case& c);
 // are; mean, rms and largest value agree within the tolerance (bfloat16: one rounding).
 CaseResult check_recipe(const Recipe& recipe);
 
-// The largest case of each family, direction and dtype among those of its full tier.
+// The largest case of each family, forward and backward, and dtype among those of its full tier.
 std::vector<Case> recipe_cases();
 
 }  // namespace assay::harness
