@@ -1,0 +1,73 @@
+#include "cuda/ssd_scan/ssd_scan.h"
+
+#include "cuda/common/check.h"
+#include "cuda/ssd_scan/plan.h"
+
+namespace assay::gpu {
+namespace ssd_scan {
+
+void check_dims(const char* function, const SsdScanDims& d) {
+  constexpr std::int64_t kMax = 1 << 20;
+  const auto size = [&](const char* name, std::int64_t found, std::int64_t least, std::int64_t most) {
+    require(found >= least && found <= most, function, ": ", name, " = ", found, "; want ", least, " .. ", most);
+  };
+  size("batch", d.batch, 0, kMax);
+  size("seq_len", d.seq_len, 0, 1 << 30);
+  size("heads", d.heads, 1, kMax);
+  size("head_dim", d.head_dim, 1, kMax);
+  size("state_size", d.state_size, 1, kMax);
+  require(d.heads * d.head_dim <= kMax, function, ": heads * head_dim = ", d.heads * d.head_dim, "; want at most 2^20");
+  require(d.groups >= 1 && d.heads % d.groups == 0, function, ": groups = ", d.groups,
+          "; want a divisor of heads = ", d.heads);
+  const auto stride = [&](const char* name, std::int64_t found, std::int64_t least) {
+    require(found >= least, function, ": ", name, " = ", found, "; want >= ", least);
+  };
+  stride("x_stride", d.x_stride, d.heads * d.head_dim);
+  stride("dt_stride", d.dt_stride, d.heads);
+  stride("B_stride", d.B_stride, d.groups * d.state_size);
+  stride("C_stride", d.C_stride, d.groups * d.state_size);
+  stride("z_stride", d.z_stride, d.heads * d.head_dim);
+}
+
+Plan plan_forward(const SsdScanDims& d, std::size_t element_size, bool aligned, Method method) {
+  const auto vector = static_cast<std::int64_t>(16 / element_size);
+  const bool strides =
+      d.x_stride % vector == 0 && d.B_stride % vector == 0 && d.C_stride % vector == 0 && d.z_stride % vector == 0;
+  if (method == Method::naive || !aligned || !strides || d.seq_len == 0 || d.head_dim % 16 != 0 ||
+      d.state_size % 16 != 0 || d.state_size > kMaxStateSize) {
+    return {.naive = true};
+  }
+  // B and C of a chunk, a tile of x and the entering state lie in 99 KB: the wider the rows, the fewer of them.
+  Plan plan{.naive = false};
+  const bool narrow = d.state_size <= 128;
+  plan.channels = element_size == 2 ? 32 : 16;
+  while (d.head_dim % plan.channels != 0) plan.channels /= 2;
+  plan.chunk = element_size == 2 ? (narrow && plan.channels == 32 ? 128 : 64) : 32;
+  plan.chunks = (d.seq_len + plan.chunk - 1) / plan.chunk;
+  const auto per_slice = static_cast<std::int64_t>(kRowBytes / element_size);
+  plan.slices = static_cast<int>((d.state_size + per_slice - 1) / per_slice);
+  const int steps = plan.chunk * (3 * 4 + 1) + 8;  // delta, cum, U, documents, the ticket
+  plan.shared_bytes = static_cast<unsigned>(
+      kRowBytes * (2 * plan.chunk * plan.slices + plan.chunk + plan.channels * plan.slices + (steps + 127) / 128));
+  plan.blocks = d.batch * d.groups * plan.chunks;
+  const std::int64_t tiles = d.batch * d.heads * (d.head_dim / plan.channels);
+  plan.states = tiles * (plan.chunks - 1);
+  plan.flags = plan.states * (plan.chunk / 16);
+  return plan;
+}
+
+}  // namespace ssd_scan
+
+std::size_t ssd_scan_forward_workspace(const SsdScanDims& dims, std::size_t element_size) {
+  ssd_scan::check_dims("ssd_scan_forward_workspace", dims);
+  const ssd_scan::Plan plan = ssd_scan::plan_forward(dims, element_size, true, Method::automatic);
+  return plan.naive ? 0
+                    : static_cast<std::size_t>(4 * (plan.states * plan.state_floats(element_size) + plan.flags + 1));
+}
+
+const char* ssd_scan_variant(const SsdScanDims& dims, std::size_t element_size, Method method) {
+  ssd_scan::check_dims("ssd_scan_variant", dims);
+  return ssd_scan::plan_forward(dims, element_size, true, method).naive ? "naive" : "chunked";
+}
+
+}  // namespace assay::gpu
