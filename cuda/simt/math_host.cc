@@ -108,7 +108,9 @@ float fast_sinf(float x) {
   return in_unit_range(within(std::sin(static_cast<double>(x)), angle_error(x, 0x1p-22 * 1.5052), bits_of(x)));
 }
 float fast_cosf(float x) {
-  return in_unit_range(within(std::cos(static_cast<double>(x)), angle_error(x, 0x1p-22 * 1.7532), bits_of(x)));
+  const double exact = std::cos(static_cast<double>(x));
+  const float y = in_unit_range(within(exact, angle_error(x, 0x1p-22 * 1.7532), bits_of(x)));
+  return flush(x) == 0 ? 1.0f : y;
 }
 float fast_fdividef(float x, float y) {
   const float quotient = within_ulps(static_cast<double>(x) / static_cast<double>(y), 2, bits_of(x) ^ bits_of(y) * 31);

@@ -39,7 +39,8 @@ inline constexpr Collective kShuffle{kKind == Shuffle::kIndex  ? "__shfl_sync"
 
 template <Shuffle kKind, class T>
 inline T shuffle(unsigned mask, T value, int source, Site site) {
-  static_assert(std::is_trivially_copyable_v<T> && (sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8));
+  static_assert(std::is_trivially_destructible_v<T>);  // CUDA's half types are not trivially copyable in name
+  static_assert(sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8, "shuffle: 2, 4 or 8 bytes");
   ShuffleLane<T> lane{value, value, source};
   collective(kShuffle<T, kKind>, mask, &lane, site);
   return lane.result;

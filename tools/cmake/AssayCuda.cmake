@@ -60,27 +60,21 @@ set(assay_nvcc_architectures   # SASS for every GPU we name; PTX of two of them,
   -gencode=arch=compute_90a,code=[compute_90a,sm_90a]
   -gencode=arch=compute_100a,code=sm_100a
   -gencode=arch=compute_120a,code=sm_120a)
-set(assay_nvcc_flags -std=c++20 -O3 -lineinfo --compress-mode=none ${assay_nvcc_architectures}
+set(assay_nvcc_flags -std=c++20 -O3 --compress-mode=none ${assay_nvcc_architectures}
   -Xptxas=-v,-warn-spills,-warn-lmem-usage
   -Xcompiler=-fPIC,-fvisibility=hidden,-march=x86-64-v3,-ffp-contract=off,-Wall,-Wextra)
 if(ASSAY_WARNINGS_ARE_ERRORS)
   list(APPEND assay_nvcc_flags -Werror=all-warnings -Xptxas=-Werror -Xcompiler=-Werror)
 endif()
 
-# assay_cuda_library(NAME SOURCES a.cu b.cc ... [LIBS t ...]): a shared library whose .cu files
-# nvcc compiles for all architectures, and whose other sources the C++ compiler does. Links the shared CUDA runtime, so
-# that another runtime can stand in for it. What ptxas reports for each .cu is kept in <build>/ptxas/; the target
-# NAME_registers prints it as a table.
-function(assay_cuda_library name)
-  cmake_parse_arguments(arg "" "" "SOURCES;LIBS" ${ARGN})
+# assay_nvcc_objects(OBJECTS REPORTS NAME SOURCES a.cu ... [FLAGS f ...]): object files that nvcc compiles for all
+# architectures, and what ptxas reports for each, kept in <build>/ptxas/.
+function(assay_nvcc_objects objects_var reports_var name)
+  cmake_parse_arguments(arg "" "" "SOURCES;FLAGS" ${ARGN})
   set(objects)
   set(reports)
   foreach(source IN LISTS arg_SOURCES)
     get_filename_component(path "${source}" ABSOLUTE)
-    if(NOT path MATCHES "\\.cu$")
-      list(APPEND objects "${path}")
-      continue()
-    endif()
     file(RELATIVE_PATH relative "${PROJECT_SOURCE_DIR}" "${path}")
     set(object "${PROJECT_BINARY_DIR}/nvcc/${name}/${relative}.o")
     set(report "${PROJECT_BINARY_DIR}/ptxas/${name}/${relative}.txt")
@@ -90,7 +84,7 @@ function(assay_cuda_library name)
     add_custom_command(
       OUTPUT "${object}" BYPRODUCTS "${report}"
       COMMAND "${CMAKE_CURRENT_FUNCTION_LIST_DIR}/keep_report.sh" "${report}" "${assay_cuda_home}/bin/nvcc"
-        -ccbin "${CMAKE_CXX_COMPILER}" ${assay_nvcc_flags} "-I${assay_root}"
+        -ccbin "${CMAKE_CXX_COMPILER}" ${assay_nvcc_flags} ${arg_FLAGS} "-I${assay_root}"
         -c "${path}" -o "${object}" -MD -MF "${object}.d"
       DEPENDS "${path}" "${CMAKE_CURRENT_FUNCTION_LIST_DIR}/keep_report.sh"
       DEPFILE "${object}.d"
@@ -99,11 +93,38 @@ function(assay_cuda_library name)
     list(APPEND objects "${object}")
     list(APPEND reports "${report}")
   endforeach()
+  set(${objects_var} "${objects}" PARENT_SCOPE)
+  set(${reports_var} "${reports}" PARENT_SCOPE)
+endfunction()
+
+# assay_link_cudart(TARGET): the shared CUDA runtime, so that another runtime can stand in for it.
+function(assay_link_cudart target)
   find_library(assay_cudart cudart PATHS "${assay_cuda_home}" PATH_SUFFIXES lib64 lib REQUIRED NO_DEFAULT_PATH)
-  add_library(${name} SHARED ${objects})
-  set_target_properties(${name} PROPERTIES LINKER_LANGUAGE CXX)
-  target_link_libraries(${name} PRIVATE assay_options assay_cuda_headers ${arg_LIBS} "${assay_cudart}")
+  set_target_properties(${target} PROPERTIES LINKER_LANGUAGE CXX)
+  target_link_libraries(${target} PRIVATE "${assay_cudart}")
+endfunction()
+
+# assay_cuda_library(NAME SOURCES a.cu b.cc ... [LIBS t ...]): a shared library whose .cu files nvcc compiles, and whose
+# other sources the C++ compiler does. The target NAME_registers prints what ptxas reports as a table.
+function(assay_cuda_library name)
+  cmake_parse_arguments(arg "" "" "SOURCES;LIBS" ${ARGN})
+  set(device_sources ${arg_SOURCES})
+  set(host_sources ${arg_SOURCES})
+  list(FILTER device_sources INCLUDE REGEX "\\.cu$")
+  list(FILTER host_sources EXCLUDE REGEX "\\.cu$")
+  assay_nvcc_objects(objects reports ${name} SOURCES ${device_sources} FLAGS -lineinfo)
+  add_library(${name} SHARED ${objects} ${host_sources})
+  target_link_libraries(${name} PRIVATE assay_options assay_cuda_headers ${arg_LIBS})
+  assay_link_cudart(${name})
   add_custom_target(${name}_registers
     COMMAND "${assay_root}/ci/register_report.py" --json "${PROJECT_BINARY_DIR}/ptxas/${name}.json" ${reports}
     DEPENDS ${name} COMMENT "registers, shared memory and spills of ${name}" USES_TERMINAL VERBATIM)
+endfunction()
+
+# assay_cuda_program(NAME SOURCES a.cu ...): a program that nvcc compiles, all of it.
+function(assay_cuda_program name)
+  cmake_parse_arguments(arg "" "" "SOURCES" ${ARGN})
+  assay_nvcc_objects(objects reports ${name} SOURCES ${arg_SOURCES})
+  add_executable(${name} ${objects})
+  assay_link_cudart(${name})
 endfunction()
