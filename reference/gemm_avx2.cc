@@ -32,7 +32,7 @@ struct Register<float> {
 }  // namespace
 }  // namespace assay::reference
 
-#include "reference/gemm_kernel_body.h"
+#include "reference/gemm_kernel_body.inc"
 
 namespace assay::reference {
 

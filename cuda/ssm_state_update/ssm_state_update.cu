@@ -126,6 +126,7 @@ __global__ void __launch_bounds__(kThreads)
   }
   __syncthreads();
 
+  const int left = P - first;
   float sum[kRows] = {};
   SIMT_UNROLL
   for (int v = 0; v < kVectors; ++v) {
@@ -137,7 +138,7 @@ __global__ void __launch_bounds__(kThreads)
       const auto C = simt::load_vec<4>(&shared_C[quad][n / kVec * 4]);
       SIMT_UNROLL
       for (int r = 0; r < kRows; ++r) {
-        if (first + r * kRowsPerWarp >= P) continue;
+        if (r * kRowsPerWarp >= left) continue;
         SIMT_UNROLL
         for (int j = 0; j < 4; ++j) {
           S& element = h[r][v][quad * 4 + j];
