@@ -60,4 +60,8 @@ void add(const std::string& layer, const Sizes& sizes, const char* what, double 
   })->Unit(benchmark::kMillisecond)->UseRealTime();
 }
 
+// Registers the layers of testing/layer_passes.h at both sizes.
+template <class T>
+void add_layers();
+
 }  // namespace assay::reference::bench

@@ -1,4 +1,4 @@
-// Norms, convolution, scan and mixer.
+// Norms, convolution and scan.
 #include <malloc.h>
 
 #include <limits>
@@ -7,7 +7,6 @@
 #include "reference/bench/bench.h"
 #include "reference/causal_conv1d.h"
 #include "reference/gated_rms_norm.h"
-#include "reference/mamba2_mixer.h"
 #include "reference/rms_norm.h"
 #include "reference/ssd_scan_recurrence.h"
 
@@ -88,50 +87,10 @@ void scan(const Sizes& z) {
 }
 
 template <class T>
-void mixer(const Sizes& z) {
-  struct Data {
-    NemotronV3Config config;
-    Parameters<T> parameters;
-    Tensor<T> u, d_out;
-  };
-  Random random(4);
-  const auto data = std::make_shared<Data>();
-  NemotronV3Config& c = data->config;
-  c.hidden_size = z.D, c.n_groups = z.G, c.mamba_num_heads = z.H, c.mamba_head_dim = z.P, c.ssm_state_size = z.N;
-  c.chunk_size = z.Q, c.conv_kernel = z.K;
-  const auto set = [&](const char* name, Shape shape) {
-    const double bound = 1 / std::sqrt(static_cast<double>(shape.back()));
-    data->parameters.set(name, random.tensor<T>(std::move(shape), -bound, bound));
-  };
-  set("in_proj.weight", {z.in_proj_rows(), z.D});
-  set("conv1d.weight", {z.conv_channels(), 1, z.K});
-  set("conv1d.bias", {z.conv_channels()});
-  for (const char* name : {"_fp32_params.dt_bias", "_fp32_params.A_log", "_fp32_params.D"}) set(name, {z.H});
-  set("norm.weight", {z.I()});
-  set("out_proj.weight", {z.D, z.I()});
-  data->u = random.tensor<T>({1, z.S, z.D});
-  data->d_out = random.tensor<T>({1, z.S, z.D});
-  const Numerics<T> num;
-  const double projections = 2.0 * static_cast<double>(z.S * z.D * (z.in_proj_rows() + z.I()));
-  add<T>("mamba2_mixer", z, "forward", projections + scan_flops(z), [=] {
-    benchmark::DoNotOptimize(mamba2_mixer_forward(num, data->config, ParameterScope<T>(data->parameters), data->u));
-  });
-  add<T>("mamba2_mixer", z, "forward+backward", 0, [=] {
-    const ParameterScope<T> p(data->parameters);
-    Mamba2MixerSaved<T> saved;
-    Parameters<T> d_p;
-    benchmark::DoNotOptimize(mamba2_mixer_forward(num, data->config, p, data->u, nullptr, nullptr, &saved));
-    benchmark::DoNotOptimize(
-        mamba2_mixer_backward(num, data->config, p, data->u, nullptr, nullptr, saved, data->d_out, GradientScope<T>(d_p)));
-  });
-}
-
-template <class T>
 void all(const Sizes& sizes) {
   norms<T>(sizes);
   convolution<T>(sizes);
   scan<T>(sizes);
-  mixer<T>(sizes);
 }
 
 }  // namespace
@@ -148,6 +107,8 @@ int main(int argc, char** argv) {
     bench::all<double>(sizes);
     bench::all<float>(sizes);
   }
+  bench::add_layers<double>();
+  bench::add_layers<float>();
   benchmark::AddCustomContext("threads", std::to_string(threads()));
   benchmark::RunSpecifiedBenchmarks();
   return 0;
