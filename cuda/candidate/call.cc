@@ -139,6 +139,23 @@ Rows Call::compact(std::string_view tensor, std::initializer_list<std::int64_t> 
   return {1, size, size, element_of(tensor, t), t.data};
 }
 
+int Call::rank(std::string_view tensor) const { return get(tensor).ndim; }
+
+Rows Call::batch_rows(std::string_view tensor, std::initializer_list<std::int64_t> shape) const {
+  const DLTensor& t = get(tensor);
+  std::int64_t width = 1;
+  bool fits = t.ndim == static_cast<int>(shape.size()) && t.shape[0] == shape.begin()[0];
+  for (int axis = t.ndim - 1; fits && axis > 0; --axis) {
+    fits = t.shape[axis] == shape.begin()[axis] && (t.shape[axis] == 1 || t.strides[axis] == width);
+    width *= shape.begin()[axis];
+  }
+  if (!fits) refuse(tensor, ": ", describe(t), "; want ", list(shape.begin(), static_cast<int>(shape.size())),
+           ", compact but for the first axis");
+  const std::int64_t stride = t.shape[0] > 1 ? t.strides[0] : width;
+  if (stride < width) refuse(tensor, ": ", describe(t), "; want rows that do not overlap");
+  return {t.shape[0], width, stride, element_of(tensor, t), t.data};
+}
+
 Rows Call::strided_rows(std::string_view tensor) const {
   const DLTensor& t = get(tensor);
   if (t.ndim < 1) refuse(tensor, ": a scalar; want at least one axis");

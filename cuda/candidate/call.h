@@ -56,6 +56,10 @@ class Call {
   Rows strided_rows(std::string_view tensor) const;
   // [.., width] like `model`, compact.
   Rows compact_rows(std::string_view tensor, const Rows& model) const;
+  int rank(std::string_view tensor) const;
+  // A tensor of this shape whose first axis may have any stride, the others being compact inside it: a row for each
+  // index of the first.
+  Rows batch_rows(std::string_view tensor, std::initializer_list<std::int64_t> shape) const;
   // A compact tensor of this shape, seen as one row.
   Rows compact(std::string_view tensor, std::initializer_list<std::int64_t> shape) const;
   // [width], compact, as one row.

@@ -22,6 +22,16 @@ void visit_elements(Element activations, Element other, Body body) {
   }
 }
 
+// Calls body.template operator()<T>().
+template <class Body>
+void visit_element(Element element, Body body) {
+  if (element == Element::float32) {
+    body.template operator()<float>();
+  } else {
+    body.template operator()<__nv_bfloat16>();
+  }
+}
+
 // The same with two tensors beside them: body.template operator()<T, First, Second>().
 template <class Body>
 void visit_elements(Element activations, Element first, Element second, Body body) {

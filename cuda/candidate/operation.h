@@ -22,6 +22,7 @@ struct Operation {
 std::span<const Operation> rms_norm_operations();
 std::span<const Operation> gated_rms_norm_operations();
 std::span<const Operation> causal_conv1d_operations();
+std::span<const Operation> ssm_state_update_operations();
 
 // Throws Unsupported.
 const Operation& find_operation(std::string_view name);

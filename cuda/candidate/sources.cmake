@@ -27,7 +27,8 @@ set(assay_glue_sources   # with one of device_*.cc and one of flavour_*.cc
   candidate/causal_conv1d_ops.cc
   candidate/gated_rms_norm_ops.cc
   candidate/operation.cc
-  candidate/rms_norm_ops.cc)
+  candidate/rms_norm_ops.cc
+  candidate/ssm_state_update_ops.cc)
 foreach(sources IN ITEMS assay_kernel_sources assay_kernel_host_sources assay_glue_sources)
   list(TRANSFORM ${sources} PREPEND "${assay_cuda_folder}/")
 endforeach()

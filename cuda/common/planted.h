@@ -52,6 +52,13 @@ enum class Break {
   last_tile_not_summed,      // in d_weight and d_bias
   // causal_conv1d_update.cu
   token_not_kept,  // the state moves, its last column stays
+  // ssm_state_update.cu
+  bias_after_softplus,       // Delta = softplus(dt) + dt_bias
+  decay_of_another_head,     // A of head 0 for every head
+  skip_of_another_head,      // D of head 0 for every head
+  batch_index_ignored,       // batch row b uses cache row b
+  state_update_group,        // head % groups instead of head / (heads / groups)
+  output_from_stored_state,  // y from the state after its rounding
 };
 
 template <Break kBreak>

@@ -19,6 +19,7 @@
 // Limits     rows_in_registers: state_size <= 256, a multiple of 16 bytes; everything else is naive
 #include "cuda/common/check.h"
 #include "cuda/common/math.cuh"
+#include "cuda/common/planted.h"
 #include "cuda/common/scalars.cuh"
 #include "cuda/ssm_state_update/ssm_state_update.cuh"
 
@@ -36,9 +37,10 @@ template <class T, class S>
 SIMT_DEV Step step_of(const SsmStateUpdateDims& dims, const SsmStateUpdate<T, S>& t, std::int64_t b,
                       std::int64_t head) {
   float v = scalar_at(t.dt, b * dims.dt_stride + head);
-  if (t.dt_bias.data != nullptr) v += scalar_at(t.dt_bias, head);
-  const float delta = fmaxf(t.dt_softplus ? softplus(v) : v, t.dt_min);
-  return {delta, expf(delta * t.A[head])};
+  if (t.dt_bias.data != nullptr && !planted<Break::bias_after_softplus>) v += scalar_at(t.dt_bias, head);
+  float delta = fmaxf(t.dt_softplus ? softplus(v) : v, t.dt_min);
+  if constexpr (planted<Break::bias_after_softplus>) delta += t.dt_bias.data ? scalar_at(t.dt_bias, head) : 0.0f;
+  return {delta, expf(delta * t.A[planted<Break::decay_of_another_head> ? 0 : head])};
 }
 
 // sum = sum_n h C
@@ -46,7 +48,7 @@ template <class T, class S>
 SIMT_DEV void store_output(const SsmStateUpdateDims& dims, const SsmStateUpdate<T, S>& t, std::int64_t b,
                            std::int64_t head, std::int64_t p, float sum, float x) {
   const std::int64_t channel = head * dims.head_dim + p;
-  if (t.D.data != nullptr) sum += scalar_at(t.D, t.D_per_channel ? channel : head) * x;
+  if (t.D.data != nullptr) sum += scalar_at(t.D, t.D_per_channel ? channel : planted<Break::skip_of_another_head> ? 0 : head) * x;
   if (t.z != nullptr) sum *= silu(to_float(t.z[b * dims.z_stride + channel]));
   t.y[b * dims.heads * dims.head_dim + channel] = from_float<T>(sum);
 }
@@ -93,7 +95,7 @@ __global__ void __launch_bounds__(kThreads)
   const int P = static_cast<int>(dims.head_dim), N = static_cast<int>(dims.state_size);
   const int first = static_cast<int>(tile) * (kThreads / kLanes * kRows) + thread / 32 * (kRowsPerWarp * kRows) +
                     thread % 32 / kLanes;  // rows first, first + kRowsPerWarp, ...
-  const std::int64_t row = t.state_rows != nullptr ? t.state_rows[b] : b;
+  const std::int64_t row = t.state_rows != nullptr && !planted<Break::batch_index_ignored> ? t.state_rows[b] : b;
   if (row < 0) {
     SIMT_UNROLL
     for (int r = 0; r < kRows; ++r) {
@@ -118,7 +120,9 @@ __global__ void __launch_bounds__(kThreads)
     x[r] = p < P ? to_float(t.x[b * dims.x_stride + head * P + p]) : 0.0f;
   }
   const Step step = step_of(dims, t, b, head);
-  const std::int64_t vector = head / (dims.heads / dims.groups) * N;
+  const std::int64_t group =
+      planted<Break::state_update_group> ? head % dims.groups : head / (dims.heads / dims.groups);
+  const std::int64_t vector = group * N;
   for (int n = thread; n < N; n += kThreads) {
     const int quad = n / 4 % kQuads, at = n / kVec * 4 + n % 4;
     shared_B[quad][at] = to_float(t.B[b * dims.B_stride + vector + n]) * step.delta;
@@ -143,8 +147,8 @@ __global__ void __launch_bounds__(kThreads)
         for (int j = 0; j < 4; ++j) {
           S& element = h[r][v][quad * 4 + j];
           const float updated = to_float(element) * step.decay + B[j] * x[r];
-          sum[r] = fmaf(updated, C[j], sum[r]);
           element = from_float<S>(updated);
+          sum[r] = fmaf(planted<Break::output_from_stored_state> ? to_float(element) : updated, C[j], sum[r]);
         }
       }
     }

@@ -122,6 +122,24 @@ std::vector<OperationSpec> make_catalogue() {
         {"param.weight", Role::in, kTaps, model},
         {"param.bias", Role::in, kChannels, model, true},
         {"output.hidden_states", Role::out, {"batch", "channels"}, model}}},
+      {"ssm_state_update.forward",
+       "Delta = softplus(dt + dt_bias), or dt + dt_bias; state <- state exp(Delta A) + (B Delta) x; "
+       "y = (sum over state_size of state C + D x) silu(z), from the state before its rounding; a batch index below 0: "
+       "y = 0, no state changes",
+       "saturated: Delta above softplus's threshold, decays 1 and 0 by head, gates at 32, 64, 0 and -110; bits equal in "
+       "bf16, the functions' own documented error in f32",
+       {{"dt_softplus", "int", "1: Delta is softplus of dt + dt_bias; 0: the sum itself"}},
+       {{"input.x", Role::in, {"batch", "heads", "head_dim"}, model, false, true},
+        {"input.dt", Role::in, {"batch", "heads"}, DTypeRule::residual, false, true},
+        {"input.A", Role::in, {"heads"}, DTypeRule::float32},
+        {"input.B", Role::in, {"batch", "groups", "state_size"}, model, false, true},
+        {"input.C", Role::in, {"batch", "groups", "state_size"}, model, false, true},
+        {"input.D", Role::in, {"heads"}, DTypeRule::residual, true},
+        {"input.z", Role::in, {"batch", "heads", "head_dim"}, model, true, true},
+        {"input.dt_bias", Role::in, {"heads"}, DTypeRule::residual, true},
+        {"input.state_batch_indices", Role::in, {"batch"}, DTypeRule::int32, true},
+        {"state", Role::inout, {"cache_rows", "heads", "head_dim", "state_size"}, DTypeRule::residual},
+        {"output.y", Role::out, {"batch", "heads", "head_dim"}, model}}},
   };
 }
 
