@@ -28,6 +28,15 @@ void copy_channels(Tensor<T>& whole, const std::array<Tensor<T>*, n>& parts, con
   });
 }
 
+// The parts in one tensor; they are left empty, since a long sequence's gradients take more memory than the parameters.
+template <class T>
+Tensor<T> joined(Shape shape, const std::array<Tensor<T>*, 3>& parts, const std::array<Index, 3>& widths) {
+  Tensor<T> whole = Tensor<T>::uninitialized(std::move(shape));
+  copy_channels(whole, parts, widths, false);
+  for (Tensor<T>* part : parts) *part = {};
+  return whole;
+}
+
 template <class T>
 void apply_mask(Tensor<T>& t, const PaddingMask* mask) {
   if (!mask) return;
@@ -164,10 +173,10 @@ Tensor<T> mamba2_mixer_backward(const Numerics<T>& num, const NemotronV3Config& 
   const Mixer<T> mixer(name, num, config, p, options, hidden_states, mask, seq_idx);
   require_shape(name, "d_out", d_out, hidden_states.shape());
 
-  const Tensor<T> d_normed =
-      projection_backward(num, p, "out_proj.", saved.normed, d_out.reshaped({mixer.rows(), config.hidden_size}), d_p);
-  GatedRmsNormBackward<T> d_norm = gated_rms_norm_backward(num, saved.scan.y, mixer.norm_gate(saved.z), p["norm.weight"], saved.rstd,
-                                                           d_normed, config.mamba_norm_group_size());
+  GatedRmsNormBackward<T> d_norm = gated_rms_norm_backward(
+      num, saved.scan.y, mixer.norm_gate(saved.z), p["norm.weight"], saved.rstd,
+      projection_backward(num, p, "out_proj.", saved.normed, d_out.reshaped({mixer.rows(), config.hidden_size}), d_p),
+      config.mamba_norm_group_size());
   d_p.add(num, "norm.weight", std::move(d_norm.d_weight));
 
   SsdScanBackward<T> d_scan = ssd_scan_backward(num, mixer.scan_inputs(saved, seq_idx), saved.scan,
@@ -178,18 +187,18 @@ Tensor<T> mamba2_mixer_backward(const Numerics<T>& num, const NemotronV3Config& 
   d_p.add(num, "_fp32_params.dt_bias", std::move(d_scan.d_dt_bias));
 
   const Index state = config.mamba_groups_state_size();
-  Tensor<T> d_convolved = Tensor<T>::uninitialized(saved.xBC.shape());
-  copy_channels<T, 3>(d_convolved, {&d_scan.d_x, &d_scan.d_B, &d_scan.d_C}, {mixer.width(), state, state}, false);
+  Tensor<T> d_convolved = joined<T>(saved.xBC.shape(), {&d_scan.d_x, &d_scan.d_B, &d_scan.d_C}, {mixer.width(), state, state});
   if (options.mask_after_conv) apply_mask(d_convolved, mask);
   CausalConv1dBackward<T> d_conv = causal_conv1d_backward(num, mixer.conv_inputs(saved, seq_idx), d_convolved);
+  d_convolved = {};
   d_p.add(num, "conv1d.weight", std::move(d_conv.d_weight));
   if (p.find("conv1d.bias")) d_p.add(num, "conv1d.bias", std::move(d_conv.d_bias));
 
   Shape shape = hidden_states.shape();
   shape.back() = config.in_proj_rows();
-  Tensor<T> d_zxbcdt = Tensor<T>::uninitialized(shape);
   Tensor<T>& d_z = options.gate_in_scan ? d_scan.d_z : d_norm.d_gate;
-  copy_channels<T, 3>(d_zxbcdt, {&d_z, &d_conv.d_x, &d_scan.d_dt}, {mixer.width(), config.conv_dim(), mixer.heads()}, false);
+  const Tensor<T> d_zxbcdt =
+      joined<T>(std::move(shape), {&d_z, &d_conv.d_x, &d_scan.d_dt}, {mixer.width(), config.conv_dim(), mixer.heads()});
   Tensor<T> d_u = projection_backward(num, p, "in_proj.", mask ? saved.u : hidden_states, d_zxbcdt, d_p);
   apply_mask(d_u, mask);
   return d_u;

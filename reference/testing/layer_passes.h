@@ -60,13 +60,12 @@ Kept keep(Results&&... results) {
   return std::make_shared<std::tuple<std::decay_t<Results>...>>(std::forward<Results>(results)...);
 }
 
-// The parameters of one mixer, under names without a prefix.
 template <class T>
-Parameters<T> mixer_parameters(const NemotronV3Config& c, BlockType type, Random& random) {
+Parameters<T> mixer_parameters(const NemotronV3Config& c, BlockType type, Random& random, const std::string& prefix = "") {
   Parameters<T> p;
   const auto set = [&](const char* name, Shape shape, Index fan_in) {
     const double bound = 1 / std::sqrt(static_cast<double>(fan_in));
-    p.set(name, random.tensor<T>(std::move(shape), -bound, bound));
+    p.set(prefix + name, random.tensor<T>(std::move(shape), -bound, bound));
   };
   const auto linear = [&](const char* name, Index out, Index in) { set(name, {out, in}, in); };
   const Index D = c.hidden_size, E = c.n_routed_experts;
@@ -179,9 +178,8 @@ LayerPass block_pass(const LayerSizes& sizes, BlockType type) {
   Random random(2);
   const NemotronV3Config& c = sizes.config;
   const Shape shape = {1, sizes.seq_len, c.hidden_size};
-  const auto data = std::make_shared<Data>(Data{c, {}, random.tensor<T>(shape), random.tensor<T>(shape)});
-  Parameters<T> mixer = mixer_parameters<T>(c, type, random);
-  for (auto& [name, parameter] : mixer.entries()) data->p.set("mixer." + name, std::move(parameter.value));
+  const auto data = std::make_shared<Data>(
+      Data{c, mixer_parameters<T>(c, type, random, "mixer."), random.tensor<T>(shape), random.tensor<T>(shape)});
   data->p.set("norm.weight", random.tensor<T>({c.hidden_size}));
   const auto forward = [=](BlockSaved<T>* saved) {
     return block_forward<T>(Numerics<T>{}, data->config, {}, type, ParameterScope<T>(data->p), data->x, {}, saved);
