@@ -11,6 +11,7 @@ set(assay_kernel_sources   # compiled by nvcc, or as C++ for the executor
   gated_rms_norm/gated_rms_norm_fwd.cu
   rms_norm/rms_norm_bwd.cu
   rms_norm/rms_norm_fwd.cu
+  ssd_scan/ssd_scan_bwd.cu
   ssd_scan/ssd_scan_chunked.cu
   ssd_scan/ssd_scan_fwd.cu
   ssm_state_update/ssm_state_update.cu)
@@ -20,6 +21,7 @@ set(assay_kernel_host_sources   # the families' plans
   gated_rms_norm/gated_rms_norm.cc
   rms_norm/rms_norm.cc
   ssd_scan/ssd_scan.cc
+  ssd_scan/ssd_scan_backward.cc
   ssm_state_update/ssm_state_update.cc)
 set(assay_glue_sources   # with one of device_*.cc and one of flavour_*.cc
   candidate/call.cc
