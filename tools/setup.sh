@@ -14,9 +14,10 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
 packages=(g++ cmake ninja-build libeigen3-dev nlohmann-json3-dev libgtest-dev libbenchmark-dev libcli11-dev
           libfmt-dev libdlpack-dev python3 python3-pip)
-# NVIDIA's wheels, all of CUDA 13.0. The executor needs the headers of the first three, nvcc all five.
+# NVIDIA's wheels, all of CUDA 13.0. The executor needs the headers of the first three, libassay_cuda.so all six:
+# cuBLASLt's header to compile, its library (0.5 GB) when a dense product runs on a GPU.
 header_wheels=(nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85 nvidia-cuda-crt==13.0.88)
-nvcc_wheels=(nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88)
+nvcc_wheels=(nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cublas==13.1.0.3)
 oldest_cudart=13000   # CUDART_VERSION of the oldest toolkit that we build with
 toolkit="$root/build/toolkit"
 
@@ -62,13 +63,14 @@ install_packages() {
   apt-get install -y -qq --no-install-recommends "${missing[@]}"
 }
 
-# True if the folder $1 is a CUDA toolkit that is new enough; with $2 = nvcc, one that can compile as well.
+# True if the folder $1 is a CUDA toolkit that is new enough; with $2 = nvcc, one that can compile as well and has
+# cuBLAS.
 is_toolkit() {
   local home=$1 version
   [[ -f $home/include/cuda_runtime_api.h ]] || return 1
   version=$(sed -n 's/^#define CUDART_VERSION  *\([0-9]*\).*/\1/p' "$home/include/cuda_runtime_api.h")
   ((${version:-0} >= oldest_cudart)) || return 1
-  [[ ${2:-} != nvcc || -x $home/bin/nvcc ]]
+  [[ ${2:-} != nvcc || (-x $home/bin/nvcc && -f $home/include/cublasLt.h) ]]
 }
 
 # The places that CMake looks at, in its order (tools/cmake/AssayCuda.cmake).

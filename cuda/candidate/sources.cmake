@@ -1,5 +1,5 @@
-# What our candidate libraries are made of, as absolute paths: libassay_simt.so takes all three lists and
-# device_simt.cc, libassay_cuda.so all three and device_cuda.cc.
+# What our candidate libraries are made of, as absolute paths: libassay_simt.so takes all three lists, device_simt.cc
+# and the dense product by loops, libassay_cuda.so all three, device_cuda.cc and the dense product by cuBLASLt.
 cmake_path(GET CMAKE_CURRENT_LIST_DIR PARENT_PATH assay_cuda_folder)
 
 set(assay_kernel_sources   # compiled by nvcc, or as C++ for the executor
@@ -9,6 +9,7 @@ set(assay_kernel_sources   # compiled by nvcc, or as C++ for the executor
   common/column_sum.cu
   gated_rms_norm/gated_rms_norm_bwd.cu
   gated_rms_norm/gated_rms_norm_fwd.cu
+  gemm/sum_rows.cu
   rms_norm/rms_norm_bwd.cu
   rms_norm/rms_norm_fwd.cu
   ssd_scan/ssd_scan_bwd.cu
@@ -19,6 +20,7 @@ set(assay_kernel_host_sources   # the families' plans
   causal_conv1d/causal_conv1d.cc
   common/row_plan.cc
   gated_rms_norm/gated_rms_norm.cc
+  gemm/gemm.cc
   rms_norm/rms_norm.cc
   ssd_scan/ssd_scan.cc
   ssd_scan/ssd_scan_backward.cc
@@ -31,7 +33,10 @@ set(assay_glue_sources   # with one of device_*.cc and one of flavour_*.cc
   candidate/operation.cc
   candidate/rms_norm_ops.cc
   candidate/ssm_state_update_ops.cc)
-foreach(sources IN ITEMS assay_kernel_sources assay_kernel_host_sources assay_glue_sources)
+set(assay_product_simt_sources gemm/product_blocked.cu)
+set(assay_product_cuda_sources gemm/cublas_lt.cc gemm/product_cublas.cc)
+foreach(sources IN ITEMS assay_kernel_sources assay_kernel_host_sources assay_glue_sources assay_product_simt_sources
+    assay_product_cuda_sources)
   list(TRANSFORM ${sources} PREPEND "${assay_cuda_folder}/")
 endforeach()
 set(assay_device_simt_source "${assay_cuda_folder}/candidate/device_simt.cc")
