@@ -1,0 +1,353 @@
+// The border, the three paths against the definition in double, and against each other. Parity with the reference, step
+// by step, is the harness's job.
+#include <gtest/gtest.h>
+
+#include <optional>
+
+#include "cuda/common/testing.h"
+#include "cuda/mamba2_mixer/mamba2_mixer.h"
+
+namespace assay::gpu {
+namespace {
+
+using bf16 = __nv_bfloat16;
+
+std::size_t count(std::int64_t n) { return static_cast<std::size_t>(n); }
+
+// A layer with its inputs, for any path.
+template <class T>
+struct Layer {
+  Mamba2MixerDims d;
+  bool biases = true;
+  std::vector<std::int32_t> mask, seq_idx;  // [batch, seq_len], or empty
+  float dt_min = 0.0f, dt_max = HUGE_VALF;
+
+  struct Values {
+    std::vector<T> hidden_states, in_proj, in_bias, conv, conv_bias, norm, out_proj, out_bias, conv_state;
+    std::vector<float> dt_bias, A_log, D, ssm_state;
+  };
+  Values values() const {
+    // Projections of width n scaled so that their outputs are of size 1.
+    const auto scaled = [](std::vector<T> v, double scale) {
+      for (T& x : v) x = T(static_cast<float>(static_cast<float>(x) * scale));
+      return v;
+    };
+    Values v{.hidden_states = test_values<T>(count(d.tokens() * d.hidden_size), 1),
+             .in_proj = scaled(test_values<T>(count(d.projected() * d.hidden_size), 2),
+                               3 / std::sqrt(static_cast<double>(d.hidden_size))),
+             .in_bias = test_values<T>(count(d.projected()), 3),
+             .conv = test_values<T>(count(d.conv_channels() * d.taps), 4),
+             .conv_bias = test_values<T>(count(d.conv_channels()), 5),
+             .norm = test_values<T>(count(d.inner()), 6),
+             .out_proj = scaled(test_values<T>(count(d.hidden_size * d.inner()), 7),
+                                3 / std::sqrt(static_cast<double>(d.inner()))),
+             .out_bias = test_values<T>(count(d.hidden_size), 8),
+             .conv_state = test_values<T>(count(d.batch * d.conv_channels() * d.taps), 9),
+             .dt_bias = test_values<float>(count(d.heads), 10),
+             .A_log = test_values<float>(count(d.heads), 11),
+             .D = test_values<float>(count(d.heads), 12),
+             .ssm_state = test_values<float>(count(d.batch * d.inner() * d.state_size), 13)};
+    for (float& b : v.dt_bias) b -= 2;
+    return v;
+  }
+};
+
+enum class Path { train, prefill, continued, decode };
+
+template <class T>
+struct Results {
+  std::vector<T> out, projected, conv_state;
+  std::vector<float> ssm_state;
+};
+
+template <class S>
+std::vector<S> stored(const std::vector<float>& values) {
+  std::vector<S> result;
+  for (const float v : values) result.push_back(S(v));
+  return result;
+}
+
+// From the states in `values`.
+template <class S, class T>
+Results<T> run(const Layer<T>& layer, const typename Layer<T>::Values& v, Path path,
+               Method method = Method::automatic) {
+  const Mamba2MixerDims& d = layer.d;
+  const TestBuffer<T> u(v.hidden_states), in_proj(v.in_proj), in_bias(v.in_bias), conv(v.conv), conv_bias(v.conv_bias),
+      norm(v.norm), out_proj(v.out_proj), out_bias(v.out_bias), conv_state(v.conv_state),
+      out(count(d.tokens() * d.hidden_size)), projected(count(d.tokens() * d.projected()));
+  const TestBuffer<float> dt_bias(v.dt_bias), A_log(v.A_log), D(v.D);
+  const TestBuffer<S> ssm_state(stored<S>(v.ssm_state));
+  const TestBuffer<std::int32_t> mask(layer.mask), seq_idx(layer.seq_idx);
+  const TestBuffer<char> workspace(mamba2_mixer_workspace(d, sizeof(T)));
+  const Mamba2MixerParams<T> params{.in_proj_weight = in_proj.data(),
+                                    .in_proj_bias = layer.biases ? in_bias.data() : nullptr,
+                                    .conv_weight = conv.data(),
+                                    .conv_bias = layer.biases ? conv_bias.data() : nullptr,
+                                    .dt_bias = dt_bias.data(),
+                                    .A_log = A_log.data(),
+                                    .D = D.data(),
+                                    .norm_weight = norm.data(),
+                                    .out_proj_weight = out_proj.data(),
+                                    .out_proj_bias = layer.biases ? out_bias.data() : nullptr,
+                                    .eps = 1e-5f,
+                                    .dt_min = layer.dt_min,
+                                    .dt_max = layer.dt_max};
+  Mamba2MixerForward<T> t{.hidden_states = u.data(),
+                          .mask = layer.mask.empty() ? nullptr : mask.data(),
+                          .out = out.data(),
+                          .workspace = workspace.data()};
+  t.taps.projected = projected.data();
+  const Mamba2MixerCache<T, S> cache{conv_state.data(), ssm_state.data()};
+  const std::int32_t* documents = layer.seq_idx.empty() ? nullptr : seq_idx.data();
+  if (path == Path::train) mamba2_mixer_train_forward(d, params, t, documents, nullptr, method);
+  if (path == Path::prefill || path == Path::continued)
+    mamba2_mixer_prefill(d, params, t, cache, path == Path::continued, nullptr, method);
+  if (path == Path::decode) mamba2_mixer_decode(d, params, t, cache, nullptr, method);
+  std::vector<float> state;
+  for (const S s : ssm_state.download()) state.push_back(static_cast<float>(s));
+  return {out.download(), projected.download(), conv_state.download(), state};
+}
+
+// The definition, token by token, in double.
+template <class T>
+struct Model {
+  std::vector<double> out, conv_state, ssm_state;
+
+  Model(const Layer<T>& layer, const typename Layer<T>::Values& v, Path path) {
+    const Mamba2MixerDims& d = layer.d;
+    const auto at = [](const auto& values, std::int64_t i) {
+      return static_cast<double>(static_cast<float>(values[count(i)]));
+    };
+    const auto silu = [](double z) { return z / (1 + std::exp(-z)); };
+    const std::int64_t inner = d.inner(), channels = d.conv_channels(), keys = d.groups * d.state_size;
+    const bool from_states = path == Path::continued || path == Path::decode;
+    for (std::int64_t b = 0; b < d.batch; ++b) {
+      // Columns of xBC, those of the cache in front.
+      std::vector<std::vector<double>> columns;
+      for (std::int64_t j = 0; j < d.taps; ++j) {
+        columns.emplace_back();
+        for (std::int64_t c = 0; c < channels; ++c)
+          columns.back().push_back(from_states ? at(v.conv_state, (b * channels + c) * d.taps + j) : 0.0);
+      }
+      std::vector<double> h(count(inner * d.state_size));
+      if (from_states)
+        for (std::size_t i = 0; i < h.size(); ++i) h[i] = v.ssm_state[count(b) * h.size() + i];
+      for (std::int64_t s = 0; s < d.seq_len; ++s) {
+        const std::int64_t token = b * d.seq_len + s;
+        const double real = layer.mask.empty() ? 1 : layer.mask[count(token)];
+        std::vector<double> projected(count(d.projected()));
+        for (std::int64_t j = 0; j < d.projected(); ++j) {
+          double& sum = projected[count(j)];
+          sum = layer.biases ? at(v.in_bias, j) : 0;
+          for (std::int64_t k = 0; k < d.hidden_size; ++k)
+            sum += real * at(v.hidden_states, token * d.hidden_size + k) * at(v.in_proj, j * d.hidden_size + k);
+        }
+        columns.emplace_back(projected.begin() + inner, projected.begin() + inner + channels);
+        const auto document = [&](std::int64_t of) { return layer.seq_idx.empty() ? 0 : layer.seq_idx[count(of)]; };
+        std::vector<double> xBC(count(channels));
+        for (std::int64_t c = 0; c < channels; ++c) {
+          double p = layer.biases ? at(v.conv_bias, c) : 0;
+          for (std::int64_t j = 0; j < d.taps; ++j) {
+            const std::int64_t from = s - (d.taps - 1) + j;
+            if (from >= 0 && document(b * d.seq_len + from) != document(token)) continue;
+            p += at(v.conv, c * d.taps + j) * columns[count(from + d.taps)][count(c)];
+          }
+          xBC[count(c)] = silu(p);
+        }
+        std::vector<double> y(count(inner));
+        const bool fresh = !layer.seq_idx.empty() && document(token) != (s == 0 ? 0 : document(token - 1));
+        for (std::int64_t i = 0; i < inner; ++i) {
+          const std::int64_t head = i / d.head_dim, group = head / (d.heads / d.groups) * d.state_size;
+          double delta = std::log1p(std::exp(projected[count(inner + channels + head)] + v.dt_bias[count(head)]));
+          if (path != Path::decode) delta = std::min<double>(std::max<double>(delta, layer.dt_min), layer.dt_max);
+          const double decay = fresh ? 0 : std::exp(-delta * std::exp(static_cast<double>(v.A_log[count(head)])));
+          y[count(i)] = v.D[count(head)] * xBC[count(i)];
+          for (std::int64_t n = 0; n < d.state_size; ++n) {
+            double& state = h[count(i * d.state_size + n)];
+            state = decay * state + delta * xBC[count(i)] * xBC[count(inner + group + n)];
+            y[count(i)] += state * xBC[count(inner + keys + group + n)];
+          }
+        }
+        const std::int64_t group_size = inner / d.groups;
+        for (std::int64_t first = 0; first < inner; first += group_size) {
+          double squares = 0;
+          for (std::int64_t i = first; i < first + group_size; ++i) {
+            y[count(i)] *= silu(projected[count(i)]);
+            squares += y[count(i)] * y[count(i)];
+          }
+          const double rstd = 1 / std::sqrt(squares / static_cast<double>(group_size) + static_cast<double>(1e-5f));
+          for (std::int64_t i = first; i < first + group_size; ++i) y[count(i)] *= rstd * at(v.norm, i);
+        }
+        for (std::int64_t j = 0; j < d.hidden_size; ++j) {
+          double sum = layer.biases ? at(v.out_bias, j) : 0;
+          for (std::int64_t i = 0; i < inner; ++i) sum += y[count(i)] * at(v.out_proj, j * inner + i);
+          out.push_back(sum);
+        }
+      }
+      for (std::int64_t c = 0; c < channels; ++c)
+        for (std::int64_t j = 0; j < d.taps; ++j)
+          conv_state.push_back(columns[columns.size() - count(d.taps - j)][count(c)]);
+      ssm_state.insert(ssm_state.end(), h.begin(), h.end());
+    }
+  }
+};
+
+// The largest |got - want|.
+template <class T>
+double error(const std::vector<T>& got, const std::vector<double>& want) {
+  EXPECT_EQ(got.size(), want.size());
+  double worst = 0;
+  for (std::size_t i = 0; i < std::min(got.size(), want.size()); ++i) {
+    const double e = std::abs(static_cast<double>(static_cast<float>(got[i])) - want[i]);
+    worst = std::isnan(e) ? HUGE_VAL : std::max(worst, e);
+  }
+  return worst;
+}
+
+// Values between the steps stay below 16 (3 sigmas of sums of size 1, and a state that gathers some tokens), and pass
+// at most some 300 roundings in a row on their way: 80 terms of a projection twice, 64 of a scan's row, 128 tokens'
+// decays. Each moves the output by a unit of that size, or by less.
+constexpr double kFloatError = 16 * 300 * 0x1p-24;
+
+const Mamba2MixerDims kTiny{
+    .batch = 2, .seq_len = 21, .hidden_size = 32, .heads = 4, .head_dim = 16, .groups = 2, .state_size = 16, .taps = 4};
+
+Mamba2MixerDims with_tokens(Mamba2MixerDims d, std::int64_t seq_len) {
+  d.seq_len = seq_len;
+  return d;
+}
+
+TEST(Mamba2Mixer, EveryPathIsTheDefinition) {
+  const Mamba2MixerDims odd{
+      .batch = 3, .seq_len = 5, .hidden_size = 7, .heads = 6, .head_dim = 3, .groups = 3, .state_size = 5, .taps = 3};
+  for (const std::int64_t seq_len : {1, 2, 3, 4, 5, 31, 32, 33, 70}) {
+    for (const Mamba2MixerDims& dims : {kTiny, odd}) {
+      Layer<float> layer{.d = with_tokens(dims, seq_len), .biases = seq_len % 2 == 1};
+      if (seq_len % 3 == 0) layer.dt_min = 0.1f, layer.dt_max = 0.2f;
+      for (std::int64_t i = 0; i < layer.d.tokens(); ++i) layer.mask.push_back(i % 5 != 1);
+      const auto values = layer.values();
+      for (const Path path : {Path::train, Path::prefill, Path::continued, Path::decode}) {
+        if (path == Path::decode && seq_len != 1) continue;
+        if (path == Path::prefill && seq_len == 1) continue;  // moves a state that it ignores: below
+        SCOPED_TRACE(testing::Message() << seq_len << " tokens, path " << static_cast<int>(path));
+        const Model<float> model(layer, values, path);
+        const auto got = run<float>(layer, values, path);
+        EXPECT_LE(error(got.out, model.out), kFloatError);
+        if (path == Path::train) continue;
+        EXPECT_LE(error(got.conv_state, model.conv_state), kFloatError);
+        EXPECT_LE(error(got.ssm_state, model.ssm_state), kFloatError);
+      }
+    }
+  }
+}
+
+TEST(Mamba2Mixer, DocumentsDoNotSeeEachOther) {
+  Layer<float> layer{.d = with_tokens(kTiny, 40)};
+  for (std::int64_t i = 0; i < layer.d.tokens(); ++i)
+    layer.seq_idx.push_back(static_cast<std::int32_t>(i % 40 < 1 ? 0 : i % 40 < 3 ? 1 : i % 40 < 22 ? 2 : 3));
+  const auto values = layer.values();
+  EXPECT_LE(error(run<float>(layer, values, Path::train).out, Model<float>(layer, values, Path::train).out),
+            kFloatError);
+}
+
+TEST(Mamba2Mixer, ASingleTokenOfAPrefillMovesTheConvStateAndForgetsTheRest) {
+  const Layer<float> layer{.d = with_tokens(kTiny, 1)};
+  auto values = layer.values();
+  const auto got = run<float>(layer, values, Path::prefill);
+  const Model<float> fresh(layer, values, Path::prefill), moved(layer, values, Path::continued);
+  EXPECT_LE(error(got.out, fresh.out), kFloatError);
+  EXPECT_LE(error(got.ssm_state, fresh.ssm_state), kFloatError);
+  EXPECT_LE(error(got.conv_state, moved.conv_state), kFloatError);
+}
+
+template <class T>
+class Mamba2MixerTypes : public testing::Test {};
+using Types = testing::Types<float, bf16>;
+TYPED_TEST_SUITE(Mamba2MixerTypes, Types);
+
+TYPED_TEST(Mamba2MixerTypes, TheConvStateIsInProjsOutputAndTheBf16StateIsRoundedOnce) {
+  using T = TypeParam;
+  for (const std::int64_t seq_len : {0, 1, 3, 4, 21}) {
+    SCOPED_TRACE(testing::Message() << seq_len << " tokens");
+    const Layer<T> layer{.d = with_tokens(kTiny, seq_len)};
+    const auto& d = layer.d;
+    const auto values = layer.values();
+    const auto exact = run<float>(layer, values, Path::prefill), rounded = run<bf16>(layer, values, Path::prefill);
+    EXPECT_EQ(distance(rounded.out, exact.out), 0);
+    for (std::size_t i = 0; i < exact.ssm_state.size(); ++i)
+      ASSERT_EQ(rounded.ssm_state[i], static_cast<float>(bf16(exact.ssm_state[i])));
+    for (std::int64_t b = 0; b < d.batch; ++b)
+      for (std::int64_t c = 0; c < d.conv_channels(); ++c)
+        for (std::int64_t j = 0; j < d.taps; ++j) {
+          const std::int64_t token = seq_len - d.taps + j;
+          const std::int64_t cell = (b * d.conv_channels() + c) * d.taps;
+          const float kept =
+              seq_len == 1
+                  ? static_cast<float>(values.conv_state[count(cell + j + 1 < cell + d.taps ? cell + j + 1 : cell)])
+                  : 0.0f;
+          const float want =
+              token >= 0
+                  ? static_cast<float>(exact.projected[count((b * seq_len + token) * d.projected() + d.inner() + c)])
+                  : kept;
+          ASSERT_EQ(static_cast<float>(exact.conv_state[count(cell + j)]), want) << "column " << j;
+        }
+  }
+}
+
+TYPED_TEST(Mamba2MixerTypes, TrainingAndPrefillAgreeBitForBit) {
+  using T = TypeParam;
+  for (const std::int64_t seq_len : {1, 21, 130}) {
+    const Layer<T> layer{.d = with_tokens(kTiny, seq_len)};
+    const auto values = layer.values();
+    EXPECT_EQ(distance(run<float>(layer, values, Path::train).out, run<float>(layer, values, Path::prefill).out), 0);
+  }
+}
+
+TEST(Mamba2MixerBorder, NoBatchRowsAndNoTokens) {
+  const Layer<float> none{.d = {.batch = 0,
+                                .seq_len = 5,
+                                .hidden_size = 4,
+                                .heads = 2,
+                                .head_dim = 2,
+                                .groups = 1,
+                                .state_size = 3,
+                                .taps = 2}};
+  for (const Path path : {Path::train, Path::prefill, Path::continued})
+    EXPECT_TRUE(run<float>(none, none.values(), path).out.empty());
+  const Layer<float> empty{.d = with_tokens(kTiny, 0)};
+  const auto values = empty.values();
+  const auto kept = run<float>(empty, values, Path::continued);
+  EXPECT_EQ(kept.conv_state, values.conv_state);
+  EXPECT_EQ(kept.ssm_state, values.ssm_state);
+  const auto cleared = run<float>(empty, values, Path::prefill);
+  EXPECT_EQ(cleared.conv_state, std::vector<float>(values.conv_state.size()));
+  EXPECT_EQ(cleared.ssm_state, std::vector<float>(values.ssm_state.size()));
+}
+
+TEST(Mamba2MixerBorder, RefusesWhatItCannotUse) {
+  const TestBuffer<float> some(4096);
+  const auto with = [&](Mamba2MixerDims d, auto change) {
+    float* const p = some.data();
+    Mamba2MixerParams<float> params{p, p, p, p, p, p, p, p, p, p, 1e-5f};
+    Mamba2MixerForward<float> t{.hidden_states = p, .mask = nullptr, .out = p, .taps = {}, .workspace = p};
+    Mamba2MixerCache<float, float> cache{p, p};
+    change(params, t, cache);
+    mamba2_mixer_decode(d, params, t, cache, nullptr);
+  };
+  const auto nothing = [](auto&, auto&, auto&) {};
+  const Mamba2MixerDims one = with_tokens(kTiny, 1);
+  Mamba2MixerDims bad = one;
+  bad.groups = 3;
+  expect_refusal([&] { with(bad, nothing); }, "mamba2_mixer_decode: groups = 3; want a divisor of heads = 4");
+  bad = one, bad.hidden_size = 0;
+  expect_refusal([&] { with(bad, nothing); }, "hidden_size = 0; want 1 ..");
+  expect_refusal([&] { with(kTiny, nothing); }, "seq_len = 21; want 1");
+  expect_refusal([&] { with(one, [](auto& p, auto&, auto&) { p.D = nullptr; }); }, "a parameter is null");
+  expect_refusal([&] { with(one, [](auto&, auto& t, auto&) { t.out = nullptr; }); }, "hidden_states or out is null");
+  expect_refusal([&] { with(one, [](auto&, auto& t, auto&) { t.workspace = nullptr; }); }, "workspace is null");
+  expect_refusal([&] { with(one, [](auto&, auto&, auto& c) { c.ssm_state = nullptr; }); },
+                 "conv_state or ssm_state is null");
+}
+
+}  // namespace
+}  // namespace assay::gpu
