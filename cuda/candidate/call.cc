@@ -141,19 +141,26 @@ Rows Call::compact(std::string_view tensor, std::initializer_list<std::int64_t> 
 
 int Call::rank(std::string_view tensor) const { return get(tensor).ndim; }
 
-Rows Call::batch_rows(std::string_view tensor, std::initializer_list<std::int64_t> shape) const {
+Rows Call::rows_of(std::string_view tensor, std::initializer_list<std::int64_t> shape, int leading) const {
   const DLTensor& t = get(tensor);
-  std::int64_t width = 1;
-  bool fits = t.ndim == static_cast<int>(shape.size()) && t.shape[0] == shape.begin()[0];
-  for (int axis = t.ndim - 1; fits && axis > 0; --axis) {
-    fits = t.shape[axis] == shape.begin()[axis] && (t.shape[axis] == 1 || t.strides[axis] == width);
-    width *= shape.begin()[axis];
+  bool fits = std::equal(t.shape, t.shape + t.ndim, shape.begin(), shape.end());
+  std::int64_t width = 1, rows = 1, stride = 0;
+  for (int axis = t.ndim - 1; fits && axis >= leading; --axis) {
+    fits = t.shape[axis] <= 1 || width == 0 || t.strides[axis] == width;
+    width *= t.shape[axis];
   }
-  if (!fits) refuse(tensor, ": ", describe(t), "; want ", list(shape.begin(), static_cast<int>(shape.size())),
-           ", compact but for the first axis");
-  const std::int64_t stride = t.shape[0] > 1 ? t.strides[0] : width;
+  for (int axis = leading - 1; fits && axis >= 0; --axis) {
+    if (rows == 1 && t.shape[axis] > 1) stride = t.strides[axis];
+    fits = t.shape[axis] <= 1 || rows == 0 || t.strides[axis] == stride * rows;
+    rows *= t.shape[axis];
+  }
+  if (!fits) {
+    refuse(tensor, ": ", describe(t), "; want ", list(shape.begin(), static_cast<int>(shape.size())), ", compact but for ",
+           leading == 1 ? "the first axis" : "one stride of the first two axes");
+  }
+  if (rows <= 1) stride = width;
   if (stride < width) refuse(tensor, ": ", describe(t), "; want rows that do not overlap");
-  return {t.shape[0], width, stride, element_of(tensor, t), t.data};
+  return {rows, width, stride, element_of(tensor, t), t.data};
 }
 
 Rows Call::strided_rows(std::string_view tensor) const {

@@ -57,9 +57,12 @@ class Call {
   // [.., width] like `model`, compact.
   Rows compact_rows(std::string_view tensor, const Rows& model) const;
   int rank(std::string_view tensor) const;
-  // A tensor of this shape whose first axis may have any stride, the others being compact inside it: a row for each
-  // index of the first.
-  Rows batch_rows(std::string_view tensor, std::initializer_list<std::int64_t> shape) const;
+  // A tensor of this shape whose first `leading` axes have one common row stride, the others being compact inside it: a
+  // row for each index of the leading ones.
+  Rows rows_of(std::string_view tensor, std::initializer_list<std::int64_t> shape, int leading) const;
+  Rows batch_rows(std::string_view tensor, std::initializer_list<std::int64_t> shape) const {
+    return rows_of(tensor, shape, 1);
+  }
   // A compact tensor of this shape, seen as one row.
   Rows compact(std::string_view tensor, std::initializer_list<std::int64_t> shape) const;
   // [width], compact, as one row.

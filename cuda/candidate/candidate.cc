@@ -52,7 +52,12 @@ int contract(const assay_call* call, assay_contract* result) {
   ours.softplus = ASSAY_SOFTPLUS_LOG1P;
   ours.functions = ASSAY_FUNCTIONS_ACCURATE;
   ours.workspace_zeroed = 0;
-  if (guarded(nullptr, 0, [&] { amend_contract(Call(*call), ours); }) != 0) return 1;
+  const auto amend = [&] {
+    const Call asked(*call);
+    if (const auto own = find_operation(asked.op()).amend_contract) own(asked, ours);
+    amend_contract(asked, ours);
+  };
+  if (guarded(nullptr, 0, amend) != 0) return 1;
   std::memcpy(result, &ours, ours.struct_size);
   return 0;
 }

@@ -2,9 +2,11 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cmath>
 #include <cstring>
 #include <deque>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "harness/abi/assay_candidate.h"
@@ -184,6 +186,60 @@ TEST(Refusals, CausalConv1d) {
   };
   EXPECT_EQ(update(3), "supported");
   EXPECT_EQ(update(2), "conv_state: 2 columns; want at least taps - 1 = 3");
+}
+
+// Without a final state.
+CallBuilder ssd_scan(DLDataType dtype, std::int64_t head_dim = 16, std::vector<std::int64_t> x_strides = {}) {
+  CallBuilder builder("ssd_scan.forward");
+  builder.integer("chunk_size", 128)
+      .integer("dt_softplus", 1)
+      .attribute({"dt_min", ASSAY_ATTRIBUTE_FLOAT, 0, 0, 0.0, nullptr})
+      .attribute({"dt_max", ASSAY_ATTRIBUTE_FLOAT, 0, 0, HUGE_VAL, nullptr})
+      .tensor("input.x", dtype, {2, 5, 4, head_dim}, std::move(x_strides))
+      .tensor("input.dt", kFloat32, {2, 5, 4})
+      .tensor("input.A", kFloat32, {4})
+      .tensor("input.B", dtype, {2, 5, 2, 32}, {1280, 256, 32, 1})
+      .tensor("input.C", dtype, {2, 5, 2, 32})
+      .tensor("output.y", dtype, {2, 5, 4, head_dim});
+  return builder;
+}
+
+TEST(Refusals, SsdScan) {
+  EXPECT_EQ(verdict(ssd_scan(kBfloat16)), "supported");
+  EXPECT_EQ(verdict(ssd_scan(kFloat32, 3)), "supported");
+  EXPECT_EQ(verdict(ssd_scan(kBfloat16, 16, {500, 100, 16, 1})), "supported");
+  EXPECT_EQ(verdict(ssd_scan(kBfloat16, 16, {640, 100, 16, 1})),
+            "input.x: shape [2, 5, 4, 16], strides [640, 100, 16, 1]; want [2, 5, 4, 16], compact but for one stride of "
+            "the first two axes");
+  EXPECT_EQ(verdict(ssd_scan(kBfloat16).tensor("input.z", kFloat32, {2, 5, 4, 16})),
+            "input.z: float32; want bfloat16 here");
+  EXPECT_EQ(verdict(ssd_scan(kBfloat16).tensor("output.final_state", kBfloat16, {2, 4, 16, 32})),
+            "output.final_state: bfloat16; want float32 here");
+  EXPECT_EQ(verdict(ssd_scan(kBfloat16).tensor("input.D", kFloat32, {4, 15})),
+            "input.D: shape [4, 15], strides [15, 1]; want compact [4, 16]");
+}
+
+TEST(Answers, SsdScanMultipliesOnTensorCoresWhereItGoesInChunks) {
+  const auto contract = [](const CallBuilder& builder) {
+    const assay_call call = builder.call();
+    assay_contract result = {};
+    result.struct_size = sizeof result;
+    EXPECT_EQ(candidate().contract(&call, &result), 0);
+    return std::pair{result.multiply, result.accumulate};
+  };
+  EXPECT_EQ(contract(ssd_scan(kBfloat16)), std::pair(+ASSAY_MULTIPLY_BF16, +ASSAY_ACCUMULATE_FP32_TENSOR_CORE));
+  EXPECT_EQ(contract(ssd_scan(kFloat32)), std::pair(+ASSAY_MULTIPLY_3XTF32, +ASSAY_ACCUMULATE_FP32_TENSOR_CORE));
+  EXPECT_EQ(contract(ssd_scan(kFloat32, 3)), std::pair(+ASSAY_MULTIPLY_IEEE, +ASSAY_ACCUMULATE_FP32));
+}
+
+TEST(Answers, SsdScanHasRoomForAFinalStateThatNobodyWants) {
+  const auto bytes = [](const CallBuilder& builder) {
+    const assay_call call = builder.call();
+    return candidate().workspace_bytes(&call);
+  };
+  const std::size_t states = 2 * 4 * 16 * 32 * sizeof(float);
+  EXPECT_EQ(bytes(ssd_scan(kFloat32)),
+            bytes(ssd_scan(kFloat32).tensor("output.final_state", kFloat32, {2, 4, 16, 32})) + states);
 }
 
 TEST(Answers, SizesBeforeAnyMemoryIsThere) {

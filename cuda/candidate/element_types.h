@@ -6,8 +6,14 @@
 #include <type_traits>
 
 #include "cuda/candidate/call.h"
+#include "cuda/common/scalars.h"
 
 namespace assay::gpu {
+
+inline Scalars scalars(const Rows& rows) {
+  if (rows.element == Element::float32) return rows.as<float>();
+  return rows.as<__nv_bfloat16>();
+}
 
 // Calls body.template operator()<T, Other>(): a tensor beside activations of type T has type T, too, or float.
 template <class Body>

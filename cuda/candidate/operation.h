@@ -17,11 +17,14 @@ struct Operation {
   std::size_t (*workspace_bytes)(const Call& call);
   std::size_t (*saved_bytes)(const Call& call);
   void (*run)(const Call& call, cudaStream_t stream);
+  // Where its contract is not as candidate.cc says by default; may be null.
+  void (*amend_contract)(const Call& call, assay_contract& contract) = nullptr;
 };
 
 std::span<const Operation> rms_norm_operations();
 std::span<const Operation> gated_rms_norm_operations();
 std::span<const Operation> causal_conv1d_operations();
+std::span<const Operation> ssd_scan_operations();
 std::span<const Operation> ssm_state_update_operations();
 
 // Throws Unsupported.

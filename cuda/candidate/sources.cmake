@@ -34,6 +34,7 @@ set(assay_glue_sources   # with one of device_*.cc and one of flavour_*.cc
   candidate/gated_rms_norm_ops.cc
   candidate/operation.cc
   candidate/rms_norm_ops.cc
+  candidate/ssd_scan_ops.cc
   candidate/ssm_state_update_ops.cc)
 set(assay_product_simt_sources gemm/product_blocked.cu)
 set(assay_product_cuda_sources gemm/cublas_lt.cc gemm/product_cublas.cc)

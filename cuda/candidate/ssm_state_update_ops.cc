@@ -7,11 +7,6 @@
 namespace assay::gpu {
 namespace {
 
-Scalars scalars(const Rows& rows) {
-  if (rows.element == Element::float32) return rows.as<float>();
-  return rows.as<__nv_bfloat16>();
-}
-
 struct Step {
   explicit Step(const Call& call);
 

@@ -10,11 +10,12 @@ namespace assay::harness {
 Family rms_norm_family();
 Family gated_rms_norm_family();
 Family causal_conv1d_family();
+Family ssd_scan_family();
 Family ssm_state_update_family();
 
 const std::vector<Family>& families() {
   static const std::vector<Family> all = {rms_norm_family(), gated_rms_norm_family(), causal_conv1d_family(),
-                                          ssm_state_update_family()};
+                                          ssd_scan_family(), ssm_state_update_family()};
   return all;
 }
 

@@ -20,6 +20,25 @@ double term_error(const Sum& s, double roundings, double k) {
   return std::min(k * std::sqrt(roundings / 3) * std::sqrt(s.squares), roundings * s.magnitudes) * kUnit;
 }
 
+double accumulator_updates(double products, const assay_contract& contract) {
+  if (contract.accumulate != ASSAY_ACCUMULATE_FP32_TENSOR_CORE || contract.multiply == ASSAY_MULTIPLY_IEEE) return products;
+  const double at_once = contract.multiply == ASSAY_MULTIPLY_BF16 ? 8 : 4;
+  return std::ceil(products / at_once) * (contract.multiply == ASSAY_MULTIPLY_3XTF32 ? 3 : 1);
+}
+
+double operand_error(const assay_contract& contract) {
+  switch (contract.multiply) {
+    case ASSAY_MULTIPLY_BF16:
+      return 0x1p-8;
+    case ASSAY_MULTIPLY_TF32:
+      return 0x1p-11;
+    case ASSAY_MULTIPLY_3XTF32:
+      return 1.5 * 0x1p-22;
+    default:
+      return 0;
+  }
+}
+
 double exp_error(double t, const assay_contract& contract) {
   return (contract.functions == ASSAY_FUNCTIONS_FAST ? 2 * (2 + 1.173 * std::fabs(t)) : 4) * kUnit;
 }

@@ -48,6 +48,15 @@ struct Sum {
 double order_error(const Sum& s, double terms, double k, const assay_contract& contract);
 double term_error(const Sum& s, double roundings, double k);
 
+// How often a sum of `products` updates its accumulator: once for each of them, and in tensor cores once for 8 products
+// of 16 bits or 4 of tf32, as sm_80 does; three times as often for 3xtf32.
+double accumulator_updates(double products, const assay_contract& contract);
+
+// Relative error, at most, of an operand of a matrix product that the contract does not take as it is; 0 for ieee. 3xtf32:
+// two parts leave 2^-22 of an operand, and the product of the lower parts, 2^-22 of the whole, is dropped: half of that
+// for each operand.
+double operand_error(const assay_contract& contract);
+
 // Relative error of e^t.
 double exp_error(double t, const assay_contract& contract);
 

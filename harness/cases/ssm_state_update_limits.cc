@@ -7,33 +7,16 @@
 #include <algorithm>
 #include <cmath>
 
-#include "harness/cases/float_errors.h"
+#include "harness/cases/step_size.h"
 
 namespace assay::harness {
 namespace {
-
-constexpr double kSoftplusThreshold = 20;
-
-// A value with its absolute error.
-struct Value {
-  double value = 0, error = 0;
-};
-
-Value delta_at(double dt, double bias, bool softplus, const Budget& b, const assay_contract& contract) {
-  const double v = dt + bias, v_error = bias == 0 ? 0 : b.rounding * kUnit * std::fabs(v);
-  if (!softplus || v > kSoftplusThreshold) return {v, v_error};
-  // ln(1 + E): E's error weighs E / (1 + E) = sigma(v); the logarithm 2 ulp. Naively, 1 + E is rounded first, which
-  // costs u of it, so u absolutely. e^v may underflow to 0.
-  const double sigma = 1 / (1 + std::exp(-v)), s = std::log1p(std::exp(v));
-  const double naive = contract.softplus == ASSAY_SOFTPLUS_NAIVE ? kUnit : 0;
-  return {s, sigma * (v_error + exp_error(v, contract)) + 4 * kUnit * s + naive + kTiny};
-}
 
 struct Decay {
   Value delta, a;
 };
 Decay decay_at(double dt, double bias, double A, bool softplus, const Budget& b, const assay_contract& contract) {
-  const Value delta = delta_at(dt, bias, softplus, b, contract);
+  const Value delta = step_size(dt, bias, softplus, b, contract);
   const double t = delta.value * A, a = std::exp(t);
   // e^0 is 1 in every function that PTX and CUDA document; elsewhere the function's error, and t's own.
   const double t_error = std::fabs(A) * delta.error + b.rounding * kUnit * std::fabs(t);

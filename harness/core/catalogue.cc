@@ -122,6 +122,30 @@ std::vector<OperationSpec> make_catalogue() {
         {"param.weight", Role::in, kTaps, model},
         {"param.bias", Role::in, kChannels, model, true},
         {"output.hidden_states", Role::out, {"batch", "channels"}, model}}},
+      {"ssd_scan.forward",
+       "Delta = clamp(softplus(dt + dt_bias), dt_min, dt_max), without softplus clamp(dt + dt_bias); state[t] = exp(Delta A) "
+       "state[t - 1] + Delta x B, the state dropped where a document begins (seq_idx[t] != seq_idx[t - 1], the first "
+       "token's before being 0); y = (sum over state_size of state C + D x) silu(z); final_state = the last state",
+       "saturated: Delta 32 or 64 by softplus above its threshold or by the clamp; heads of decay 1 and 0: bits equal in "
+       "bf16, the functions' own documented error in f32; heads of decay 1/2 and 1/4 by token: the limits of the other "
+       "fills",
+       {{"chunk_size", "int",
+         "tokens of a chunk in the model; exact results do not depend on it, and a kernel may have its own"},
+        {"dt_softplus", "int", "1: Delta is softplus of dt + dt_bias; 0: the sum itself"},
+        {"dt_min", "float", "Delta is at least this"},
+        {"dt_max", "float", "Delta is at most this; may be infinite"}},
+       {{"input.x", Role::in, {"batch", "seq_len", "heads", "head_dim"}, model, false, true},
+        {"input.dt", Role::in, {"batch", "seq_len", "heads"}, DTypeRule::residual, false, true},
+        {"input.A", Role::in, {"heads"}, DTypeRule::float32},
+        {"input.B", Role::in, {"batch", "seq_len", "groups", "state_size"}, model, false, true},
+        {"input.C", Role::in, {"batch", "seq_len", "groups", "state_size"}, model, false, true},
+        {"input.D", Role::in, {"heads"}, DTypeRule::residual, true},
+        {"input.z", Role::in, {"batch", "seq_len", "heads", "head_dim"}, model, true, true},
+        {"input.dt_bias", Role::in, {"heads"}, DTypeRule::residual, true},
+        {"input.initial_state", Role::in, {"batch", "heads", "head_dim", "state_size"}, DTypeRule::residual, true},
+        {"input.seq_idx", Role::in, {"batch", "seq_len"}, DTypeRule::int32, true},
+        {"output.y", Role::out, {"batch", "seq_len", "heads", "head_dim"}, model},
+        {"output.final_state", Role::out, {"batch", "heads", "head_dim", "state_size"}, DTypeRule::float32, true}}},
       {"ssm_state_update.forward",
        "Delta = softplus(dt + dt_bias), or dt + dt_bias; state <- state exp(Delta A) + (B Delta) x; "
        "y = (sum over state_size of state C + D x) silu(z), from the state before its rounding; a batch index below 0: "

@@ -1,0 +1,146 @@
+// ssd_scan.forward of the catalogue, by cuda/ssd_scan.
+#include "cuda/candidate/element_types.h"
+#include "cuda/candidate/flavour.h"
+#include "cuda/candidate/operation.h"
+#include "cuda/ssd_scan/ssd_scan.h"
+
+namespace assay::gpu {
+namespace {
+
+// What every direction reads. Absent tensors have data = nullptr. The attribute chunk_size, the model's, is not looked
+// at: the kernels have chunks of their own, and exact results do not depend on them.
+struct ScanInputs {
+  explicit ScanInputs(const Call& call);
+
+  Rows x, dt, A, B, C;
+  Rows D = {}, z = {}, dt_bias = {}, initial_state = {};
+  bool D_per_channel = false;
+  const std::int32_t* seq_idx;
+  bool dt_softplus;
+  float dt_min, dt_max;
+  SsdScanDims dims;
+
+  bool chunked() const { return std::string_view(variant()) == "chunked"; }
+  const char* variant() const { return ssd_scan_variant(dims, size_of(x.element), kMethod); }
+};
+
+ScanInputs::ScanInputs(const Call& call) {
+  const auto x_axes = call.axes("input.x", 4), B_axes = call.axes("input.B", 4);
+  const std::int64_t batch = x_axes[0], seq_len = x_axes[1], heads = x_axes[2], head_dim = x_axes[3],
+                     groups = B_axes[2], keys = B_axes[3];
+  x = call.rows_of("input.x", {batch, seq_len, heads, head_dim}, 2);
+  dt = call.rows_of("input.dt", {batch, seq_len, heads}, 2);
+  A = call.vector("input.A", heads);
+  B = call.rows_of("input.B", {batch, seq_len, groups, keys}, 2);
+  C = call.rows_of("input.C", {batch, seq_len, groups, keys}, 2);
+  require_element("input.A", A, Element::float32);
+  require_element_or_float32("input.dt", dt, x.element);
+  require_element("input.B", B, x.element);
+  require_element("input.C", C, x.element);
+  if (call.has("input.z")) {
+    z = call.rows_of("input.z", {batch, seq_len, heads, head_dim}, 2);
+    require_element("input.z", z, x.element);
+  }
+  if (call.has("input.D")) {
+    D_per_channel = call.rank("input.D") == 2;
+    D = D_per_channel ? call.compact("input.D", {heads, head_dim}) : call.vector("input.D", heads);
+  }
+  if (call.has("input.dt_bias")) dt_bias = call.vector("input.dt_bias", heads);
+  if (call.has("input.initial_state"))
+    initial_state = call.compact("input.initial_state", {batch, heads, head_dim, keys});
+  seq_idx = call.int32_data("input.seq_idx", {batch, seq_len});
+  dt_softplus = call.int_attribute("dt_softplus") != 0;
+  dt_min = call.float_attribute("dt_min");
+  dt_max = call.float_attribute("dt_max");
+  if (!(dt_min <= dt_max))
+    throw Unsupported("attribute dt_min is above dt_max, or one of them is NaN; want dt_min <= dt_max");
+  dims = {.batch = batch,
+          .seq_len = seq_len,
+          .heads = heads,
+          .head_dim = head_dim,
+          .groups = groups,
+          .state_size = keys,
+          .x_stride = x.stride,
+          .dt_stride = dt.stride,
+          .B_stride = B.stride,
+          .C_stride = C.stride,
+          .z_stride = call.has("input.z") ? z.stride : heads * head_dim};
+  (void)variant();  // checks the dims
+}
+
+struct Forward : ScanInputs {
+  explicit Forward(const Call& call) : ScanInputs(call) {
+    call.accept_only({"chunk_size", "dt_softplus", "dt_min", "dt_max"},
+                     {"input.x", "input.dt", "input.A", "input.B", "input.C", "input.D", "input.z", "input.dt_bias",
+                      "input.initial_state", "input.seq_idx", "output.y", "output.final_state"});
+    y = call.compact("output.y", {dims.batch, dims.seq_len, dims.heads, dims.head_dim});
+    require_element("output.y", y, x.element);
+    wants_final_state = call.has("output.final_state");
+    if (!wants_final_state) return;
+    final_state = call.compact("output.final_state", {dims.batch, dims.heads, dims.head_dim, dims.state_size});
+    require_element("output.final_state", final_state, Element::float32);
+  }
+
+  // The scan's own part of the workspace, then a final state that nobody asked for.
+  std::size_t scan_bytes() const { return (ssd_scan_forward_workspace(dims, size_of(x.element)) + 255) / 256 * 256; }
+  std::size_t workspace_bytes() const {
+    const std::int64_t states = dims.batch * dims.heads * dims.head_dim * dims.state_size;
+    return scan_bytes() + (wants_final_state ? 0 : static_cast<std::size_t>(states) * sizeof(float));
+  }
+  float* final_state_memory(void* workspace) const {
+    if (wants_final_state) return final_state.as<float>();
+    return reinterpret_cast<float*>(static_cast<std::byte*>(workspace) + scan_bytes());
+  }
+
+  Rows y, final_state = {};
+  bool wants_final_state;
+};
+
+void run_forward(const Call& call, cudaStream_t stream) {
+  const Forward f(call);
+  visit_element(f.x.element, [&]<class T>() {
+    ssd_scan_forward(f.dims,
+                     SsdScanForward<T>{.x = f.x.as<T>(),
+                                       .dt = scalars(f.dt),
+                                       .A = f.A.as<float>(),
+                                       .B = f.B.as<T>(),
+                                       .C = f.C.as<T>(),
+                                       .D = scalars(f.D),
+                                       .D_per_channel = f.D_per_channel,
+                                       .z = f.z.as<T>(),
+                                       .dt_bias = scalars(f.dt_bias),
+                                       .initial_state = scalars(f.initial_state),
+                                       .seq_idx = f.seq_idx,
+                                       .dt_softplus = f.dt_softplus,
+                                       .dt_min = f.dt_min,
+                                       .dt_max = f.dt_max,
+                                       .y = f.y.as<T>(),
+                                       .final_state = f.final_state_memory(call.workspace()),
+                                       .workspace = call.workspace()},
+                     stream, kMethod);
+  });
+}
+
+// The chunked variants multiply on tensor cores, in bfloat16 or float32 split into tf32.
+void amend_contract(const Call& call, assay_contract& contract) {
+  const ScanInputs in(call);
+  if (!in.chunked()) return;
+  contract.multiply = in.x.element == Element::float32 ? ASSAY_MULTIPLY_3XTF32 : ASSAY_MULTIPLY_BF16;
+  contract.accumulate = ASSAY_ACCUMULATE_FP32_TENSOR_CORE;
+}
+
+constexpr Operation kOperations[] = {
+    {.name = "ssd_scan.forward",
+     .check = [](const Call& call) { (void)Forward(call); },
+     .variant = [](const Call& call) { return Forward(call).variant(); },
+     .workspace_bytes = [](const Call& call) { return Forward(call).workspace_bytes(); },
+     .saved_bytes = [](const Call&) { return std::size_t{0}; },
+     .run = run_forward,
+     .amend_contract = amend_contract},
+};
+
+}  // namespace
+
+std::span<const Operation> ssd_scan_operations() { return kOperations; }
+
+}  // namespace assay::gpu

@@ -1,0 +1,406 @@
+// Derivations in the notation of float_errors.h. For one batch row and head, over the tokens of one document:
+//
+//   Delta_t = clamp(softplus(dt_t + dt_bias))     d_t = Delta_t A     a_t = e^d_t
+//   h_t = a_t h_{t-1} + Delta_t x_t B_t
+//   y_t = sum_j q_j,  q_j = sum_n t_jn,  t_jn = C_tn B_jn L_tj Delta_j x_j,  L_tj = exp(sum of d over (j, t]);
+//   where the initial state goes on, it is one more j, q = sum_n C_tn L_t h_n; then D x_t, then silu(z_t)
+//
+// A kernel may go token by token or in chunks of any length up to kLongestChunk, so the limit covers all of them:
+//
+//   sums        over the state first, then over tokens, or the other way round: order_error of all t_jn and q_j with
+//               N + (tokens) steps. What is carried from token to token or chunk to chunk is h: sum_n (C_tn h_n)^2, of
+//               each n's largest decayed h so far, counts among the squares.
+//   roundings   of float32 products around a term: six at most (G L Delta x; U B x E; the sums' own come above).
+//   operands    where the contract rounds operands of products: of what one token adds either the weight G L Delta is
+//               an operand, or U B for each n, whichever is larger; and the carried h. Stored float32 operands (C and
+//               B; x) are rounded, too.
+//   exponents   e^cum_t, cum a float32 sum of d within a chunk. A step's Delta errs by e_s |A|, a function's and so
+//               taken at its worst, and moves all that is older by the same factor: |P_s| e_s, P_s = sum of q_j, j < s;
+//               token by token, e^d_s has a function's error, too. The sum's roundings, u c_s with c_s = sum of |d|
+//               over the last kLongestChunk tokens, move the same prefix where sums go on token by token: variance 2 (u
+//               c_s P_s)^2 / 3 with the product's; where they are trees, partial sums of c, c/2, c/4, ... on the way up
+//               and down, cum_t has the variance 2 (4/3) (u c)^2 / 3, and so has each cum_j: sqrt(8/3) u c (|y|, and
+//               sqrt(sum q_j^2)) / sqrt(3).
+//   functions   exp of L_tj; Delta_j as a factor: at their worst.
+//
+// The final state is the same with t_jn = L_Tj Delta_j x_j B_jn in the place of q_j.
+#include "harness/cases/ssd_scan_limits.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "harness/cases/step_size.h"
+
+namespace assay::harness {
+namespace {
+
+constexpr std::int64_t kLongestChunk = 256;
+constexpr double kTermRoundings = 6;
+constexpr double kNothingLeft = -800;  // e^-800 is 0 in double
+
+using Values = std::vector<double>;
+
+std::size_t size(std::int64_t n) { return static_cast<std::size_t>(n); }
+
+// What one output is made of.
+struct Parts {
+  double value = 0;
+  double tokens2 = 0, products2 = 0;  // sums of q_j^2, of t_jn^2
+  double carried2 = 0;                // of the h that is carried
+  double operands2 = 0, stored2 = 0;  // squares of what has an intermediate as operand, a stored tensor as operand
+  double magnitudes = 0;              // sum of |t_jn|
+  double steps = 0;                   // updates of accumulators
+  double drift = 0, walk2 = 0;        // exponents: sums of e_s |P_s|, of 2 (c_s P_s)^2
+  double window = 0;                  // largest c_s
+  double functions = 0;               // errors of factors, summed
+  double floor = 0;                   // of what underflows
+};
+
+class Errors {
+ public:
+  Errors(DType dtype, const assay_contract& contract)
+      : contract_(contract), operand_(operand_error(contract)), stored_in_float32_(dtype == DType::float32) {}
+
+  double of(const Parts& p, const Budget& b) const {
+    Sum terms;
+    terms.total = p.value, terms.squares = p.tokens2 + p.products2 + p.carried2, terms.magnitudes = p.magnitudes;
+    const double trees = std::sqrt(8.0 / 3) * p.window * (std::fabs(p.value) + std::sqrt(p.tokens2));
+    const double walk = b.per_element / std::sqrt(3.0) * kUnit * (std::sqrt(p.walk2) + trees);
+    return order_error(terms, p.steps, b.per_element, contract_) +
+           b.rounding * term_error(terms, kTermRoundings, b.per_element) + p.drift + walk + p.functions +
+           operands(p, b) + p.floor;
+  }
+
+ private:
+  // The matched reference rounds the same operands of a bfloat16 model: no freedom.
+  double operands(const Parts& p, const Budget& b) const {
+    if (b.rounding == 0 && !stored_in_float32_) return 0;
+    const double squares = p.operands2 + (stored_in_float32_ ? p.stored2 : 0), at_most = stored_in_float32_ ? 4 : 2;
+    return operand_ * std::min(b.per_element * std::sqrt(squares / 3), at_most * p.magnitudes);
+  }
+
+  const assay_contract& contract_;
+  double operand_;
+  bool stored_in_float32_;
+};
+
+// The steps of one head of one row.
+struct Head {
+  Values delta, delta_error;
+  Values exponent;                   // d_t
+  Values decay;                      // a_t, 0 where a document begins
+  Values drift;                      // e_t: of a_t, by Delta and the function
+  Values window;                     // c_t
+  std::vector<std::int64_t> begins;  // the first token of t's document; -1: it goes on from the initial state
+  bool decays_are_exact = true;      // all 1 or 0
+};
+
+Head head_at(const ScanOperands& in, std::int64_t row, std::int64_t head, const assay_contract& contract) {
+  const std::int64_t T = in.seq_len;
+  Head s;
+  for (Values* v : {&s.delta, &s.delta_error, &s.exponent, &s.decay, &s.drift, &s.window}) v->resize(size(T));
+  s.begins.resize(size(T));
+  const double A = in.A[size(head)];
+  double document = 0, window = 0;
+  std::int64_t begin = -1;
+  for (std::int64_t t = 0; t < T; ++t) {
+    const std::int64_t token = row * T + t;
+    const Value raw = step_size(in.dt[size(token * in.heads + head)], in.dt_bias.empty() ? 0 : in.dt_bias[size(head)],
+                                in.dt_softplus, kLimit, contract);
+    const double delta = std::min(std::max(raw.value, in.dt_min), in.dt_max);
+    const bool clamped = std::fabs(delta - raw.value) > raw.error;
+    const double d = delta * A, error = clamped ? 0 : raw.error;
+    s.delta[size(t)] = delta, s.delta_error[size(t)] = error, s.exponent[size(t)] = d;
+    s.drift[size(t)] = std::fabs(A) * error + (d == 0 ? 0 : exp_error(d, contract));
+    window += std::fabs(d);
+    if (t >= kLongestChunk) window -= std::fabs(s.exponent[size(t - kLongestChunk)]);
+    s.window[size(t)] = window;
+    if (!in.seq_idx.empty() && in.seq_idx[size(token)] != document) begin = t, document = in.seq_idx[size(token)];
+    s.begins[size(t)] = begin;
+    s.decay[size(t)] = begin == t ? 0 : std::exp(d);
+    s.decays_are_exact = s.decays_are_exact && (d == 0 || std::exp(d) < kTiny * kUnit);
+  }
+  return s;
+}
+
+// C_t . B_j of one group of one row, j <= t: the sum, and sums over its terms.
+struct Products {
+  Values sum, squares, magnitudes;
+  std::int64_t tokens;
+
+  std::size_t at(std::int64_t t, std::int64_t j) const { return size(t * tokens + j); }
+};
+
+Products products_of(const ScanOperands& in, std::int64_t row, std::int64_t group) {
+  const std::int64_t T = in.seq_len, N = in.state_size;
+  Products g{Values(size(T * T)), Values(size(T * T)), Values(size(T * T)), T};
+  for (std::int64_t t = 0; t < T; ++t)
+    for (std::int64_t j = 0; j <= t; ++j) {
+      const double *C = &in.C[size(((row * T + t) * in.groups + group) * N)],
+                   *B = &in.B[size(((row * T + j) * in.groups + group) * N)];
+      double sum = 0, squares = 0, magnitudes = 0;
+      for (std::int64_t n = 0; n < N; ++n) {
+        const double p = C[n] * B[n];
+        sum += p, squares += p * p, magnitudes += std::fabs(p);
+      }
+      g.sum[g.at(t, j)] = sum, g.squares[g.at(t, j)] = squares, g.magnitudes[g.at(t, j)] = magnitudes;
+    }
+  return g;
+}
+
+// The state of one head along time, [head_dim, state_size], with what its errors are made of.
+class State {
+ public:
+  State(const ScanOperands& in, std::int64_t row, std::int64_t head)
+      : in_(in),
+        row_(row),
+        head_(head),
+        count_(in.head_dim * in.state_size),
+        h_(size(count_)),
+        squares_(h_),
+        magnitudes_(h_),
+        largest2_(h_),
+        drift_(h_),
+        walk2_(h_),
+        functions_(h_),
+        floor_(h_) {
+    if (in.initial_state.empty()) return;
+    const double* initial = &in.initial_state[size((row * in.heads + head) * count_)];
+    for (std::int64_t i = 0; i < count_; ++i) {
+      h_[size(i)] = initial[i], magnitudes_[size(i)] = std::fabs(initial[i]);
+      squares_[size(i)] = largest2_[size(i)] = initial[i] * initial[i];
+    }
+  }
+
+  void step(const Head& s, std::int64_t t) {
+    const std::int64_t token = row_ * in_.seq_len + t, N = in_.state_size;
+    const double a = s.decay[size(t)], delta = s.delta[size(t)], c = s.window[size(t)];
+    const double *x = &in_.x[size((token * in_.heads + head_) * in_.head_dim)],
+                 *B = &in_.B[size((token * in_.groups + in_.group_of(head_)) * N)];
+    for (std::int64_t p = 0; p < in_.head_dim; ++p)
+      for (std::int64_t n = 0; n < N; ++n) {
+        const std::size_t i = size(p * N + n);
+        const double kept = a * h_[i], Bx = B[n] * x[p], added = delta * Bx;
+        h_[i] = kept + added;
+        squares_[i] = a * a * squares_[i] + added * added;
+        magnitudes_[i] = a * magnitudes_[i] + std::fabs(added);
+        largest2_[i] = std::max(a * a * largest2_[i], h_[i] * h_[i]);
+        drift_[i] = a * drift_[i] + s.drift[size(t)] * std::fabs(kept);
+        walk2_[i] = a * a * walk2_[i] + 2 * c * c * kept * kept;
+        functions_[i] = a * functions_[i] + std::fabs(Bx) * s.delta_error[size(t)];
+        floor_[i] += (1 + std::fabs(x[p])) * kTiny;
+      }
+  }
+
+  // sum_n C_n^2 of each n's largest carried square; sums over n of |C_n h_n|.
+  double carried2(const double* C, std::int64_t p) const {
+    double sum = 0;
+    for (std::int64_t n = 0; n < in_.state_size; ++n) sum += C[n] * C[n] * largest2_[size(p * in_.state_size + n)];
+    return sum;
+  }
+
+  // `tokens`: how many the state is made of. `window`: the largest c of them.
+  Parts parts(std::int64_t i, double tokens, double window, const assay_contract& contract) const {
+    const std::size_t at = size(i);
+    Parts p;
+    p.value = h_[at];
+    p.tokens2 = p.operands2 = squares_[at];
+    p.stored2 = squares_[at];
+    p.carried2 = largest2_[at];
+    p.magnitudes = magnitudes_[at];
+    p.steps = accumulator_updates(tokens, contract);
+    p.drift = drift_[at], p.walk2 = walk2_[at], p.window = window;
+    p.functions = functions_[at] + magnitudes_[at] * exp_error(0, contract);
+    p.floor = floor_[at] + kTiny;
+    return p;
+  }
+  std::int64_t count() const { return count_; }
+  double value(std::int64_t i) const { return h_[size(i)]; }
+
+ private:
+  const ScanOperands& in_;
+  std::int64_t row_, head_, count_;
+  Values h_, squares_, magnitudes_, largest2_, drift_, walk2_, functions_, floor_;
+};
+
+// y of one head at one token, all channels.
+class Output {
+ public:
+  Output(const ScanOperands& in, std::int64_t row, std::int64_t head, const Head& steps, const Products& products,
+         const assay_contract& contract)
+      : in_(in),
+        row_(row),
+        head_(head),
+        s_(steps),
+        g_(products),
+        contract_(contract),
+        parts_(size(in.head_dim)),
+        exponents_(size(in.seq_len)) {}
+
+  const std::vector<Parts>& at(std::int64_t t, const State& state) {
+    const std::int64_t begin = s_.begins[size(t)], first = std::max<std::int64_t>(begin, 0);
+    std::fill(parts_.begin(), parts_.end(), Parts{});
+    std::int64_t j = t;
+    double exponent = 0, window = 0;
+    for (;; --j) {
+      exponents_[size(j)] = exponent;
+      window = std::max(window, s_.window[size(j)]);
+      exponent += s_.exponent[size(j)];
+      if (j == first || exponent < kNothingLeft) break;
+    }
+    const double* C = &in_.C[size(((row_ * in_.seq_len + t) * in_.groups + in_.group_of(head_)) * in_.state_size)];
+    double C_magnitudes = 0;
+    for (std::int64_t n = 0; n < in_.state_size; ++n) C_magnitudes += std::fabs(C[n]);
+    if (begin < 0 && j == 0 && !in_.initial_state.empty()) add_initial(C, std::exp(exponent), exponent);
+    for (; j <= t; ++j) add_token(t, j, C_magnitudes);
+    for (std::int64_t p = 0; p < in_.head_dim; ++p) finish(parts_[size(p)], t, p, first, window, C, state);
+    return parts_;
+  }
+
+ private:
+  void add_initial(const double* C, double decay, double exponent) {
+    const double* initial = &in_.initial_state[size((row_ * in_.heads + head_) * in_.head_dim * in_.state_size)];
+    for (std::int64_t p = 0; p < in_.head_dim; ++p) {
+      Parts& out = parts_[size(p)];
+      for (std::int64_t n = 0; n < in_.state_size; ++n) {
+        const double term = C[n] * decay * initial[p * in_.state_size + n];
+        out.value += term, out.products2 += term * term, out.magnitudes += std::fabs(term);
+        out.floor += std::fabs(C[n]) * (1 + std::fabs(initial[p * in_.state_size + n])) * kTiny;
+      }
+      out.tokens2 += out.value * out.value;
+      out.functions += std::fabs(out.value) * exp_error(exponent, contract_);
+    }
+  }
+
+  void add_token(std::int64_t t, std::int64_t j, double C_magnitudes) {
+    const double L = std::exp(exponents_[size(j)]), LDelta = L * s_.delta[size(j)], G = g_.sum[g_.at(t, j)];
+    const double weight = G * LDelta, squares = LDelta * LDelta * g_.squares[g_.at(t, j)];
+    const double magnitudes = LDelta * g_.magnitudes[g_.at(t, j)];
+    const double function = std::fabs(G) * L * s_.delta_error[size(j)] +
+                            (j == t ? 0 : std::fabs(weight) * exp_error(exponents_[size(j)], contract_));
+    const double drift = s_.drift[size(j)], c2 = 2 * s_.window[size(j)] * s_.window[size(j)];
+    const double floor = (1 + std::fabs(G) * s_.delta[size(j)] + C_magnitudes) * kTiny;
+    const double* x = &in_.x[size(((row_ * in_.seq_len + j) * in_.heads + head_) * in_.head_dim)];
+    for (std::int64_t p = 0; p < in_.head_dim; ++p) {
+      Parts& out = parts_[size(p)];
+      const double q = weight * x[p], x2 = x[p] * x[p], before = out.value;
+      out.drift += drift * std::fabs(before);
+      out.walk2 += c2 * before * before;
+      out.value += q;
+      out.tokens2 += q * q;
+      out.products2 += squares * x2;
+      out.operands2 += std::max(q * q, squares * x2);
+      out.magnitudes += magnitudes * std::fabs(x[p]);
+      out.functions += function * std::fabs(x[p]);
+      out.floor += floor * std::fabs(x[p]);
+    }
+  }
+
+  void finish(Parts& out, std::int64_t t, std::int64_t p, std::int64_t first, double window, const double* C,
+              const State& state) const {
+    out.carried2 = state.carried2(C, p);
+    out.stored2 = out.operands2 + 2 * out.products2 + out.carried2;
+    out.operands2 += out.carried2;
+    out.window = window;
+    out.steps = accumulator_updates(static_cast<double>(in_.state_size), contract_) +
+                accumulator_updates(static_cast<double>(t - first + 1), contract_) + 2;
+    out.floor += kTiny;
+    if (in_.D.empty()) return;
+    const double skip = in_.D[size(in_.D_per_channel ? head_ * in_.head_dim + p : head_)] *
+                        in_.x[size(((row_ * in_.seq_len + t) * in_.heads + head_) * in_.head_dim + p)];
+    out.value += skip, out.tokens2 += skip * skip, out.magnitudes += std::fabs(skip), out.floor += kTiny;
+  }
+
+  const ScanOperands& in_;
+  std::int64_t row_, head_;
+  const Head& s_;
+  const Products& g_;
+  const assay_contract& contract_;
+  std::vector<Parts> parts_;
+  Values exponents_;  // of L_tj
+};
+
+// One of an output's elements, whose error before its rounding is `limit` or `freedom`.
+void put(Tolerance& out, std::size_t i, bool final_rounding, DType dtype, double value, double limit, double freedom) {
+  out.limit[i] = with_rounding(final_rounding, dtype, value, limit);
+  out.freedom[i] = freedom;
+}
+
+}  // namespace
+
+ScanOperands scan_operands(const Call& call) {
+  const Shape &x = call.tensor("input.x").shape, &B = call.tensor("input.B").shape;
+  const auto values = [&](const char* name) {
+    const HostTensor* t = call.find(name);
+    return t ? t->to_double() : Values();
+  };
+  return {.batch = x[0],
+          .seq_len = x[1],
+          .heads = x[2],
+          .head_dim = x[3],
+          .groups = B[2],
+          .state_size = B[3],
+          .x = values("input.x"),
+          .dt = values("input.dt"),
+          .A = values("input.A"),
+          .B = values("input.B"),
+          .C = values("input.C"),
+          .D = values("input.D"),
+          .z = values("input.z"),
+          .dt_bias = values("input.dt_bias"),
+          .initial_state = values("input.initial_state"),
+          .seq_idx = values("input.seq_idx"),
+          .D_per_channel = call.find("input.D") && call.tensor("input.D").shape.size() == 2,
+          .dt_softplus = call.integer("dt_softplus") != 0,
+          // As a kernel has them.
+          .dt_min = static_cast<float>(call.number("dt_min")),
+          .dt_max = static_cast<float>(call.number("dt_max")),
+          .dtype = call.tensor("input.x").dtype};
+}
+
+ScanTolerance scan_tolerance(const ScanOperands& in, const assay_contract& contract, bool exact) {
+  const std::int64_t T = in.seq_len, H = in.heads, P = in.head_dim;
+  ScanTolerance out{make_tolerance(size(in.batch * T * H * P)), make_tolerance(size(in.batch * H * P * in.state_size))};
+  const Errors errors(in.dtype, contract);
+  for (std::int64_t row = 0; row < in.batch; ++row)
+    for (std::int64_t group = 0; group < in.groups; ++group) {
+      const Products products = products_of(in, row, group);
+      for (std::int64_t head = group * (H / in.groups); head < (group + 1) * (H / in.groups); ++head) {
+        const Head steps = head_at(in, row, head, contract);
+        const bool has_exact_values = exact && steps.decays_are_exact;
+        const auto error = [&](const Parts& p, const Budget& b) { return has_exact_values ? 0 : errors.of(p, b); };
+        State state(in, row, head);
+        Output output(in, row, head, steps, products, contract);
+        double window = 0;
+        for (std::int64_t t = 0; t < T; ++t) {
+          state.step(steps, t);
+          window = std::max(window, steps.window[size(t)]);
+          const std::vector<Parts>& y = output.at(t, state);
+          for (std::int64_t p = 0; p < P; ++p) {
+            const std::size_t at = size(((row * T + t) * H + head) * P + p);
+            double value = y[size(p)].value, limit = error(y[size(p)], kLimit), freedom = error(y[size(p)], kFreedom);
+            if (!in.z.empty()) {
+              const auto gated = [&](double before, const Budget& b) {
+                const Gate gate = gate_at(in.z[at], b, contract);
+                return before * std::fabs(gate.silu) +
+                       std::fabs(value * gate.silu) * (gate.silu_error + b.rounding * kUnit) +
+                       std::fabs(value) * kSiluFloor + kTiny;
+              };
+              limit = gated(limit, has_exact_values ? Budget{0, 0, 0} : kLimit), freedom = gated(freedom, kFreedom);
+              value *= in.z[at] / (1 + std::exp(-in.z[at]));
+            }
+            put(out.y, at, !exact, in.dtype, value, limit, freedom);
+          }
+        }
+        const double tokens = static_cast<double>(T == 0 ? 0 : T - std::max<std::int64_t>(steps.begins.back(), 0));
+        for (std::int64_t i = 0; i < state.count(); ++i) {
+          const Parts parts = state.parts(i, tokens + 1, window, contract);
+          put(out.final_state, size((row * H + head) * state.count() + i), !exact, DType::float32, state.value(i),
+              T == 0 ? 0 : error(parts, kLimit), T == 0 ? 0 : error(parts, kFreedom));
+        }
+      }
+    }
+  return out;
+}
+
+}  // namespace assay::harness
