@@ -113,7 +113,7 @@ void add_verify(CLI::App& app, int& exit_code) {
   option("--shard", o->shard, "I/N", "Only part I of N, as 2/5");
   CLI::Option* seed = option("--seed", o->seed, "S", "This seed instead of the cases' own");
   option("--seeds", o->further_seeds, "N", "Repeat with N further seeds")->check(whole(1, 1'000'000));
-  command->add_flag("--count", o->count, "Also count what each case moves and computes, for --json");
+  command->add_flag("--count", o->count, "Also count what each case moves and computes, and predict from it");
   option("--worker", o->worker, "FILE", "Another worker program, a sanitized one say");
   option("--json", o->json, "FILE", "Write the complete result");
   option("--junit", o->junit, "FILE", "Write JUnit XML");

@@ -40,7 +40,8 @@ struct CaseResult {
   std::string repro;     // the command that repeats it
   std::vector<TensorResult> tensors;
   double candidate_seconds = 0, reference_seconds = 0;
-  std::map<std::string, std::int64_t> counters;  // of one more run, where counting was asked for
+  // Of one more run, where counting was asked for; "compulsory_bytes" among them: of its inputs and outputs, each once.
+  std::map<std::string, std::int64_t, std::less<>> counters;
 };
 
 // Trust is judged per operation, dtype and tensor over all cases of a run.

@@ -59,7 +59,7 @@ Json encoded(const std::string& value) {
     rest.remove_prefix(end + 1);
   }
 }
-Json encoded(const std::map<std::string, std::int64_t>& values) {
+Json encoded(const std::map<std::string, std::int64_t, std::less<>>& values) {
   Json json = Json::object();
   for (const auto& [name, value] : values) json[displayable(name)] = value;
   return json;
@@ -117,7 +117,7 @@ void decode_name(const Json& json, const std::string& at, const std::array<E, N>
   }
   fail(at, "unknown; want one of " + known);
 }
-void decode(const Json& json, const std::string& at, std::map<std::string, std::int64_t>& values) {
+void decode(const Json& json, const std::string& at, std::map<std::string, std::int64_t, std::less<>>& values) {
   if (!json.is_object()) fail(at, "no object; want one");
   for (const auto& [name, value] : json.items()) decode(value, fmt::format("{}/{}", at, name), values[name]);
 }

@@ -104,6 +104,17 @@ Execution execute(Worker& worker, const Item& item, const RunRequest& request) {
   return e;
 }
 
+// Of the call's tensors, each read or written once, or both.
+std::int64_t compulsory_bytes(const Call& call) {
+  std::int64_t bytes = 0;
+  for (const HostTensor& t : call.tensors) {
+    const std::int64_t once = t.size() * static_cast<std::int64_t>(size_of(t.dtype));
+    if (t.role == Role::in || t.role == Role::out) bytes += once;
+    if (t.role == Role::inout) bytes += 2 * once;
+  }
+  return bytes;
+}
+
 bool is_output(const HostTensor& t) { return t.role == Role::out || t.role == Role::inout; }
 
 // The first output whose bits differ between two executions of one call, in words; empty if none.
@@ -307,8 +318,10 @@ CaseRun run_case(Worker& worker, const Item& item, const RunSettings& settings) 
     request.count = true;
     request.timeout = std::chrono::milliseconds(static_cast<std::int64_t>(kCountingSlowdown * 1000 * seconds));
     const Execution e = execute(worker, item, request);
-    if (e.status == Status::passed)
-      run.result.counters = e.counters;
+    if (e.status == Status::passed) {
+      run.result.counters = {e.counters.begin(), e.counters.end()};
+      run.result.counters["compulsory_bytes"] = compulsory_bytes(e.judged);
+    }
     else
       judging.fail("counted: " + e.message, "", e.status);
   }
