@@ -23,8 +23,13 @@ const Gpu& h100_sxm() {
       .scalar_operations = 66.9e12,
       .special_per_clock = 16,
       .block_bytes_per_clock = 64,
-      .tensor_operations = {{{"bf16", 989.4e12}, {"f16", 989.4e12}, {"tf32", 494.7e12}, {"e4m3", 1978.9e12},
-                             {"e5m2", 1978.9e12}, {"s8", 1978.9e12}, {"u8", 1978.9e12}}},
+      .tensor_operations = {{{"bf16", 989.4e12},
+                             {"f16", 989.4e12},
+                             {"tf32", 494.7e12},
+                             {"e4m3", 1978.9e12},
+                             {"e5m2", 1978.9e12},
+                             {"s8", 1978.9e12},
+                             {"u8", 1978.9e12}}},
   };
   return gpu;
 }

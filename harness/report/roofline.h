@@ -2,10 +2,10 @@
 //
 //   seconds = max over the resources of what was counted / what the GPU delivers
 //
-// The resources: global memory; each tensor-core type's peak (together, for they are one unit); scalar arithmetic; special
-// functions; shared memory's wavefronts; and the longest chain, which no further multiprocessor shortens: the heaviest
-// block's traffic through one multiprocessor, or the busiest thread's steps, one a clock.
-// Peaks are those of the data sheet and the programming guide; a real kernel stays below each of them.
+// The resources: global memory; each tensor-core type's peak (together, for they are one unit); scalar arithmetic;
+// special functions; shared memory's wavefronts; and the longest chain, which no further multiprocessor shortens: the
+// heaviest block's traffic through one multiprocessor, or the busiest thread's steps, one a clock. Peaks are those of
+// the data sheet and the programming guide; a real kernel stays below each of them.
 #pragma once
 
 #include <array>
@@ -21,11 +21,11 @@ using Counts = std::map<std::string, std::int64_t, std::less<>>;  // by the name
 
 struct Gpu {
   std::string_view name;
-  double clock;                // Hz, of a multiprocessor
+  double clock;  // Hz, of a multiprocessor
   double multiprocessors;
-  double bytes;                // of global memory, a second
-  double scalar_operations;    // float32 a second, a fused multiply-add as two
-  double special_per_clock;    // of a multiprocessor
+  double bytes;                  // of global memory, a second
+  double scalar_operations;      // float32 a second, a fused multiply-add as two
+  double special_per_clock;      // of a multiprocessor
   double block_bytes_per_clock;  // between L2 and one multiprocessor
   std::array<std::pair<std::string_view, double>, 7> tensor_operations;  // a second, dense, by type
 };
@@ -34,7 +34,8 @@ const Gpu& h100_sxm();
 
 struct Roofline {
   double seconds = 0;
-  std::string_view limiter;  // "memory", "tensor cores", "arithmetic", "special functions", "shared memory", "one block", "one thread"
+  std::string_view limiter;  // "memory", "tensor cores", "arithmetic", "special functions", "shared memory", "one
+                             // block", "one thread"
 };
 Roofline roofline(const Gpu& gpu, const Counts& counts);
 

@@ -93,7 +93,9 @@ std::int64_t counted(const CaseResult& c, std::string_view name) {
   const auto it = c.counters.find(name);
   return it == c.counters.end() ? 0 : it->second;
 }
-std::int64_t moved_bytes(const CaseResult& c) { return counted(c, "global_read.bytes") + counted(c, "global_write.bytes"); }
+std::int64_t moved_bytes(const CaseResult& c) {
+  return counted(c, "global_read.bytes") + counted(c, "global_write.bytes");
+}
 
 // Of the counted cases the one of each operation, dtype and variant that moves most.
 std::string counts_table(const RunResult& run) {
@@ -104,24 +106,31 @@ std::string counts_table(const RunResult& run) {
     if (!kept || moved_bytes(c) > moved_bytes(*kept)) kept = &c;
   }
   if (largest.empty()) return "";
-  const auto ratio = [](std::int64_t a, std::int64_t b) { return b == 0 ? "-" : fmt::format("{:.3f}", double(a) / double(b)); };
-  std::vector<Cells> rows = {{"counted, the largest", "dtype", "variant", "kB", "of compulsory", "sectors", "wavefronts",
-                              "tensor Mop", "least us", "by"}};
+  const auto ratio = [](std::int64_t a, std::int64_t b) {
+    return b == 0 ? "-" : fmt::format("{:.3f}", double(a) / double(b));
+  };
+  std::vector<Cells> rows = {{"counted, the largest", "dtype", "variant", "kB", "of compulsory", "sectors",
+                              "wavefronts", "tensor Mop", "least us", "by"}};
   for (const auto& [key, c] : largest) {
     const auto both = [c = c](const char* space, const char* what) {
       return counted(*c, fmt::format("{}_read.{}", space, what)) + counted(*c, fmt::format("{}_write.{}", space, what));
     };
     std::int64_t tensor = 0;
-    for (const auto& [type, rate] : h100_sxm().tensor_operations) tensor += counted(*c, fmt::format("tensor_operations.{}", type));
+    for (const auto& [type, rate] : h100_sxm().tensor_operations)
+      tensor += counted(*c, fmt::format("tensor_operations.{}", type));
     const Roofline least = roofline(h100_sxm(), c->counters);
-    rows.push_back({std::get<0>(key), std::get<1>(key), std::get<2>(key), fmt::format("{:.1f}", double(moved_bytes(*c)) / 1e3),
-                    ratio(moved_bytes(*c), counted(*c, "compulsory_bytes")), ratio(both("global", "units"), both("global", "ideal_units")),
-                    ratio(both("shared", "units"), both("shared", "ideal_units")), fmt::format("{:.2f}", double(tensor) / 1e6),
-                    fmt::format("{:.2f}", 1e6 * least.seconds), std::string(least.limiter)});
+    rows.push_back(
+        {std::get<0>(key), std::get<1>(key), std::get<2>(key), fmt::format("{:.1f}", double(moved_bytes(*c)) / 1e3),
+         ratio(moved_bytes(*c), counted(*c, "compulsory_bytes")),
+         ratio(both("global", "units"), both("global", "ideal_units")),
+         ratio(both("shared", "units"), both("shared", "ideal_units")), fmt::format("{:.2f}", double(tensor) / 1e6),
+         fmt::format("{:.2f}", 1e6 * least.seconds), std::string(least.limiter)});
   }
   return aligned(rows, {false, false, false, true, true, true, true, true, true, false}) +
-         fmt::format("Sectors, wavefronts: over the fewest possible. Least us: predicted for {} from the counts, not measured.\n\n",
-                     h100_sxm().name);
+         fmt::format(
+             "Compulsory: every tensor once. Sectors, wavefronts: over the fewest. Least us: predicted for {} from the "
+             "counts, not measured.\n\n",
+             h100_sxm().name);
 }
 
 std::string trust_table(const RunResult& run) {

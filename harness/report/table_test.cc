@@ -44,12 +44,16 @@ TEST(Table, WhatWasCounted) {
   RunResult run = sample_pass();
   run.cases[0].variant = "warp_per_row";
   run.cases.push_back(run.cases[0]);  // smaller, so not shown
-  run.cases[0].counters = {{"global_read.bytes", 3'000'000}, {"global_write.bytes", 350'000}, {"global_read.units", 120},
-                           {"global_read.ideal_units", 100}, {"compulsory_bytes", 3'000'000}, {"tensor_operations.bf16", 2'500'000}};
+  run.cases[0].counters = {{"global_read.bytes", 3'000'000}, {"global_write.bytes", 350'000},
+                           {"global_read.units", 120},       {"global_read.ideal_units", 100},
+                           {"compulsory_bytes", 3'000'000},  {"tensor_operations.bf16", 2'500'000}};
   run.cases[1].counters = {{"global_read.bytes", 3}};
-  EXPECT_NE(table(run, {}).find("counted, the largest  dtype  variant            kB  of compulsory  sectors  wavefronts  tensor Mop  least us  by\n"
-                                "rms_norm.forward      f32    warp_per_row  3350.0          1.117    1.200           -        2.50      1.00  memory\n"
-                                "Sectors, wavefronts: over the fewest possible. Least us: predicted for H100 SXM from the counts, not measured.\n"),
+  EXPECT_NE(table(run, {}).find("counted, the largest  dtype  variant           kB  of compulsory  sectors  wavefronts "
+                                " tensor Mop  least us  by\n"
+                                "rms_norm.forward      f32    warp_per_row  3350.0          1.117    1.200           - "
+                                "       2.50      1.00  memory\n"
+                                "Compulsory: every tensor once. Sectors, wavefronts: over the fewest. Least us: "
+                                "predicted for H100 SXM from the counts, not measured.\n"),
             std::string::npos)
       << table(run, {});
 }
