@@ -14,6 +14,11 @@
 namespace assay::reference {
 namespace {
 
+// Channels of one run of backward: ring, weights and sums of four taps are 26 KiB in double, which stay in the L1 cache. And
+// of tokens that forward computes together.
+constexpr Index kChannelBlock = 256;
+constexpr Index kTokensTogether = 4;
+
 // [channels, columns] -> columns rows of channels, so that a loop runs along channels.
 template <class T>
 Tensor<T> transposed(const T* data, Index channels, Index columns) {
@@ -89,6 +94,30 @@ struct Window {
     return p;
   }
 
+  // p of the channels [first, first + count) at kTokensTogether tokens from `row` on, whose four taps all read x: a weight is
+  // loaded once for all of them, x once for all of its taps.
+  void sum_together(Index row, Index first, Index count, T* p) const {
+    for_packs<T>(count, [&, p, C = channels, b = bias.data() + first, w = weight.data() + first,
+                         x = in.x.data() + (row - 3) * channels + first](auto lanes) {
+      Pack<T> window[kTokensTogether + 3];
+      for (Index k = 0; k < kTokensTogether + 3; ++k) window[k] = lanes.load(x + k * C);
+      for (Index i = 0; i < kTokensTogether; ++i) {
+        Pack<T> sum = lanes.load(b);
+        for (Index j = 0; j < 4; ++j) sum = fma(lanes.load(w + j * C), window[i + j], sum);
+        lanes.store(p + i * C, sum);
+      }
+    });
+  }
+
+  // Four taps that all read x, at `count` tokens of one document from row on.
+  bool all_read_x(Index row, Index count) const {
+    const Index t = row % seq_len;
+    if (taps != 4 || t < 3 || t + count > seq_len) return false;
+    if (in.seq_idx.empty()) return true;
+    const std::int32_t* documents = in.seq_idx.data() + row;
+    return documents[0] >= 0 && std::all_of(documents - 3, documents + count, [=](std::int32_t d) { return d == documents[0]; });
+  }
+
   void find_sources(Index b, Index t, std::vector<const T*>& sources) const {
     for (Index j = 0; j < taps; ++j) sources[j] = source(b, t, j);
   }
@@ -156,33 +185,41 @@ class BackwardRun {
   std::vector<const T*> sources_;
 };
 
-// Channels of one run: ring, weights and sums of four taps are 26 KiB in double, which stay in the L1 cache.
-constexpr Index kChannelBlock = 256;
-
 }  // namespace
 
 template <class T>
 CausalConv1dForward<T> causal_conv1d_forward(const Numerics<T>& num, const CausalConv1dInputs<T>& in) {
   const Window<T> w("causal_conv1d_forward", in);
   CausalConv1dForward<T> out{.y = Tensor<T>::uninitialized(in.x.shape()), .final_state = {}};
-  parallel_for(w.batch * w.seq_len, rows_per_piece(w.channels), [&](Index begin, Index end) {
+  const Index C = w.channels, rows_together = (rows_per_piece(C) + kTokensTogether - 1) / kTokensTogether * kTokensTogether;
+  parallel_for(w.batch * w.seq_len, rows_together, [&](Index begin, Index end) {
     std::vector<const T*> sources(w.taps);
-    const Pack<T> scale = Pack<T>::all(num.function_scale());
+    const auto finish = [&](Index row, Index channel, Index count) {
+      const std::span<T> y(out.y.data() + row * C + channel, static_cast<std::size_t>(count));
+      if (in.silu) silu(std::span<const T>(y), y, num.function_scale());
+      num.store(y);
+    };
     for (Index row = begin; row < end; ++row) {
+      if (row + kTokensTogether <= end && w.all_read_x(row, kTokensTogether)) {
+        for (Index channel = 0; channel < C; channel += kChannelBlock) {
+          const Index count = std::min(kChannelBlock, C - channel);
+          w.sum_together(row, channel, count, out.y.data() + row * C + channel);
+          for (Index i = 0; i < kTokensTogether; ++i) finish(row + i, channel, count);
+        }
+        row += kTokensTogether - 1;
+        continue;
+      }
       const Index b = row / w.seq_len, t = row % w.seq_len;
-      const std::span<T> y(out.y.data() + row * w.channels, static_cast<std::size_t>(w.channels));
+      T* y = out.y.data() + row * C;
       if (w.document(b, t) < 0) {
-        std::fill(y.begin(), y.end(), T(0));
+        std::fill_n(y, C, T(0));
         continue;
       }
       w.find_sources(b, t, sources);
       with_sources(sources, [&](const auto from) {
-        for_packs<T>(w.channels, [&, to = y.data(), silu = in.silu](auto lanes) {
-          const Pack<T> p = w.sum(from, 0, lanes);
-          lanes.store(to, silu ? pack::silu(p, scale) : p);
-        });
+        for_packs<T>(C, [&, y](auto lanes) { lanes.store(y, w.sum(from, 0, lanes)); });
       });
-      num.store(y);
+      finish(row, 0, C);
     }
   });
   if (in.seq_idx.empty()) {

@@ -92,6 +92,27 @@ TEST_P(CausalConv1dProperty, IsItsDefinition) {
   }
 }
 
+// Tokens are computed together where their taps all read x: several blocks of channels, two rows of the batch, and documents
+// of every length from 1 on, so that a document begins at every place of such a group.
+TEST(CausalConv1d, TokensTogetherAreTokensAlone) {
+  Random random(8);
+  const Index channels = 519, seq_len = 67;
+  const auto x = random.tensor<double>({2, seq_len, channels}), weight = random.tensor<double>({channels, 4}), bias = random.tensor<double>({channels}),
+             state = random.tensor<double>({2, channels, 3});
+  std::vector<std::int32_t> documents(static_cast<std::size_t>(2 * seq_len));
+  for (Index t = 0, document = 0, left = 1; t < seq_len; ++t) {
+    documents[t] = static_cast<std::int32_t>(document) - (document % 5 == 4 ? 100 : 0);  // some are padding
+    documents[seq_len + t] = static_cast<std::int32_t>(t / 16);
+    if (--left == 0) left = ++document + 1;
+  }
+  const CausalConv1dInputs<double> continued{.x = x, .weight = weight, .bias = &bias, .initial_state = &state};
+  const CausalConv1dInputs<double> packed{.x = x, .weight = weight, .bias = &bias, .seq_idx = documents, .silu = false};
+  for (const auto& in : {continued, packed}) {
+    const Tensor<double> y = causal_conv1d_forward(kExact, in).y, want = by_definition(in);
+    for (Index i = 0; i < y.size(); ++i) ASSERT_NEAR(y[i], want[i], 1e-14) << "token " << i / channels << ", channel " << i % channels;
+  }
+}
+
 TEST_P(CausalConv1dProperty, TokenByTokenIsTheWhole) {
   const auto whole = causal_conv1d_forward(kExact, {.x = x, .weight = weight, .bias = &bias, .initial_state = &state});
   Tensor<double> cache({batch, channels, taps});  // one column more than the step needs, as the model keeps it

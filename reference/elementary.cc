@@ -3,7 +3,10 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <iterator>
+#include <vector>
 
+#include "reference/elementary_kernel.h"
 #include "reference/elementary_pack.h"
 
 namespace assay::reference {
@@ -34,7 +37,31 @@ double to_bfloat16(double x) {
   return bfloat16_bits(u);
 }
 
+template <class T>
+ElementaryKernel<T> kernel_avx2() {
+  return {"avx2",
+          [](const T* x, T* y, std::int64_t n, T scale) {
+            pack::map(x, y, n, [s = Pack<T>::all(scale)](Pack<T> v) { return pack::exp(v) * s; });
+          },
+          [](const T* x, T* y, std::int64_t n, T scale) {
+            pack::map(x, y, n, [s = Pack<T>::all(scale)](Pack<T> v) { return pack::silu(v, s); });
+          }};
+}
+
 }  // namespace
+
+template <class T>
+std::span<const ElementaryKernel<T>> elementary_kernels() {
+  static const std::vector<ElementaryKernel<T>> kernels = [] {
+    std::vector<ElementaryKernel<T>> found;
+    if (__builtin_cpu_supports("avx512f")) found.push_back(elementary_kernel_avx512<T>());
+    found.push_back(kernel_avx2<T>());
+    return found;
+  }();
+  return kernels;
+}
+template std::span<const ElementaryKernel<float>> elementary_kernels();
+template std::span<const ElementaryKernel<double>> elementary_kernels();
 
 // clang-format off
 template <std::floating_point T> T exp(T x) { return scalar(x, [](Pack<T> v) { return pack::exp(v); }); }
@@ -50,7 +77,7 @@ template <std::floating_point T> T softplus_derivative(T x, T scale) { return sc
 template <std::floating_point T> T rsqrt(T x) { return 1 / std::sqrt(x); }
 
 template <std::floating_point T> void exp(Input<T> x, std::span<T> y, std::type_identity_t<T> scale) {
-  pack::map(x.data(), y.data(), y.size(), [s = Pack<T>::all(scale)](Pack<T> v) { return pack::exp(v) * s; });
+  elementary_kernels<T>().front().exp(x.data(), y.data(), std::ssize(y), scale);
 }
 template <std::floating_point T> void log(Input<T> x, std::span<T> y, std::type_identity_t<T> scale) {
   pack::map(x.data(), y.data(), y.size(), [s = Pack<T>::all(scale)](Pack<T> v) { return pack::log(v) * s; });
@@ -62,7 +89,7 @@ template <std::floating_point T> void sigmoid(Input<T> x, std::span<T> y, std::t
   pack::map(x.data(), y.data(), y.size(), [s = Pack<T>::all(scale)](Pack<T> v) { return pack::sigmoid(v, s); });
 }
 template <std::floating_point T> void silu(Input<T> x, std::span<T> y, std::type_identity_t<T> scale) {
-  pack::map(x.data(), y.data(), y.size(), [s = Pack<T>::all(scale)](Pack<T> v) { return pack::silu(v, s); });
+  elementary_kernels<T>().front().silu(x.data(), y.data(), std::ssize(y), scale);
 }
 template <std::floating_point T> void silu_derivative(Input<T> x, std::span<T> y, std::type_identity_t<T> scale) {
   pack::map(x.data(), y.data(), y.size(), [s = Pack<T>::all(scale)](Pack<T> v) { return pack::silu_derivative(v, s); });

@@ -35,29 +35,30 @@ struct ElementaryConstants<float> {
   static constexpr float log_tail[] = {2.f / 11, 2.f / 9, 2.f / 7, 2.f / 5, 2.f / 3};                  // rest below 2^-29
 };
 
-// Those of a layer's inner loop are always inlined: a call would load a dozen constants for every pack.
+// Those of a layer's inner loop are always inlined: a call would load a dozen constants for every pack. They are written on
+// any type P of packs, so that elementary_avx512.cc can have them on wider ones.
 namespace pack {
 
-template <class T, std::size_t n>
-[[gnu::always_inline]] inline Pack<T> polynomial(Pack<T> x, const T (&highest_first)[n]) {
-  Pack<T> sum = Pack<T>::all(highest_first[0]);
-  for (std::size_t i = 1; i < n; ++i) sum = fma(sum, x, Pack<T>::all(highest_first[i]));
+template <class P, std::size_t n>
+[[gnu::always_inline]] inline P polynomial(P x, const typename P::Scalar (&highest_first)[n]) {
+  P sum = P::all(highest_first[0]);
+  for (std::size_t i = 1; i < n; ++i) sum = fma(sum, x, P::all(highest_first[i]));
   return sum;
 }
 
 // x = n ln 2 + r, |r| <= ln(2) / 2; returns e^r - 1.
-template <class T>
-[[gnu::always_inline]] inline Pack<T> reduced_expm1(Pack<T> x, Pack<T>& n) {
-  using P = Pack<T>;
+template <class P>
+[[gnu::always_inline]] inline P reduced_expm1(P x, P& n) {
+  using T = typename P::Scalar;
   using K = ElementaryConstants<T>;
   n = fma(x, P::all(T(1.4426950408889634)), P::all(K::round)) - P::all(K::round);
   const P r = fnma(n, P::all(K::ln2_low), fnma(n, P::all(K::ln2_high), x));
   return fma(r * r, polynomial(r, K::exp_tail), r);
 }
 
-template <class T>
-[[gnu::always_inline]] inline Pack<T> exp(Pack<T> x) {
-  using P = Pack<T>;
+template <class P>
+[[gnu::always_inline]] inline P exp(P x) {
+  using T = typename P::Scalar;
   using K = ElementaryConstants<T>;
   P n;
   const P e = P::all(1) + reduced_expm1(clamp(x, P::all(K::exp_low), P::all(K::exp_high)), n);
@@ -120,31 +121,30 @@ Pack<T> log1p(Pack<T> x) {
 }
 
 // sigma(x) = 1/(1 + e^-x), and sigma(-x) = 1 - sigma(x) without cancellation.
-template <class T>
-[[gnu::always_inline]] inline Pack<T> sigmoid(Pack<T> x, Pack<T> scale, Pack<T>& complement) {
-  using P = Pack<T>;
+template <class P>
+[[gnu::always_inline]] inline P sigmoid(P x, P scale, P& complement) {
   const P e = exp(-abs(x)) * scale, large = P::all(1) / (P::all(1) + e), small = e * large;
-  const P negative = x < P::all(0);
+  const auto negative = x < P::all(0);
   complement = select(negative, large, small);
   return select(negative, small, large);
 }
-template <class T>
-[[gnu::always_inline]] inline Pack<T> sigmoid(Pack<T> x, Pack<T> scale) {
-  Pack<T> complement;
+template <class P>
+[[gnu::always_inline]] inline P sigmoid(P x, P scale) {
+  P complement;
   return sigmoid(x, scale, complement);
 }
 
-template <class T>
-[[gnu::always_inline]] inline Pack<T> silu(Pack<T> x, Pack<T> scale) {
+template <class P>
+[[gnu::always_inline]] inline P silu(P x, P scale) {
   return x * sigmoid(x, scale);
 }
 
 // silu'(x) = sigma(x) (1 + x (1 - sigma(x)))
-template <class T>
-[[gnu::always_inline]] inline Pack<T> silu_derivative(Pack<T> x, Pack<T> scale) {
-  Pack<T> complement;
-  const Pack<T> s = sigmoid(x, scale, complement);
-  return s * fma(x, complement, Pack<T>::all(1));
+template <class P>
+[[gnu::always_inline]] inline P silu_derivative(P x, P scale) {
+  P complement;
+  const P s = sigmoid(x, scale, complement);
+  return s * fma(x, complement, P::all(1));
 }
 
 // ln(1 + e^x), or x above 20.

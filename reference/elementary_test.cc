@@ -8,6 +8,7 @@
 #include <limits>
 #include <vector>
 
+#include "reference/elementary_kernel.h"
 #include "reference/testing/random.h"
 
 namespace assay::reference {
@@ -129,6 +130,32 @@ TYPED_TEST(Elementary, AnElementHasTheSameBitsWhereverItLies) {
   for (T& v : x) v = std::fabs(v);
   check([](auto in, auto out) { log(in, out); }, [](T v) { return log(v); });
   check([](auto in, auto out) { log1p(in, out); }, [](T v) { return log1p(v); });
+}
+
+// Every kernel that this machine has, held against the scalar form: any length, and what is special.
+TYPED_TEST(Elementary, EveryKernelGivesTheSameBits) {
+  using T = TypeParam;
+  using L = std::numeric_limits<T>;
+  testing::Random random(5);
+  std::vector<T> x = {0, T(-0.0), L::infinity(), -L::infinity(), L::quiet_NaN(), L::denorm_min(), L::min(), L::max(), -L::max(), T(-87.5), T(-104.5),
+                      T(88.9), T(-708.5), T(-745.5), T(709.9)};
+  while (x.size() < 3000) x.push_back(static_cast<T>(random.uniform(-110, 90)));
+  const T scale = static_cast<T>(1 + 0x1p-22);
+  for (const ElementaryKernel<T>& kernel : elementary_kernels<T>()) {
+    const auto check = [&](const char* name, auto array, auto scalar) {
+      for (std::size_t count : {0, 1, 7, 15, 16, 17, 2999, 3000}) {
+        std::vector<T> y(x.size() + 1, T(-77));
+        array(x.data(), y.data(), count, scale);
+        for (std::size_t i = 0; i < y.size(); ++i) {
+          const T want = i < count ? scalar(x[i]) : T(-77);
+          if (std::isnan(want) && std::isnan(y[i])) continue;  // whose sign is the compiler's
+          ASSERT_EQ(std::memcmp(&y[i], &want, sizeof(T)), 0) << kernel.name << " " << name << "(" << x[i] << ") = " << y[i] << ", want " << want;
+        }
+      }
+    };
+    check("exp", kernel.exp, [&](T v) { return exp(v) * scale; });
+    check("silu", kernel.silu, [&](T v) { return silu(v, scale); });
+  }
 }
 
 TEST(Bfloat16, RoundsToNearestEvenOnce) {

@@ -13,6 +13,7 @@ struct Pack;
 
 template <>
 struct Pack<double> {
+  using Scalar = double;
   static constexpr int width = 4;
   __m256d v;
 
@@ -67,6 +68,7 @@ struct Pack<double> {
 
 template <>
 struct Pack<float> {
+  using Scalar = float;
   static constexpr int width = 8;
   __m256 v;
 
