@@ -10,6 +10,7 @@ set(assay_kernel_sources   # compiled by nvcc, or as C++ for the executor
   gated_rms_norm/gated_rms_norm_bwd.cu
   gated_rms_norm/gated_rms_norm_fwd.cu
   gemm/sum_rows.cu
+  mamba2_decode_step/mamba2_decode_step.cu
   mamba2_mixer/steps.cu
   rms_norm/rms_norm_bwd.cu
   rms_norm/rms_norm_fwd.cu
@@ -22,6 +23,7 @@ set(assay_kernel_host_sources   # the families' plans
   common/row_plan.cc
   gated_rms_norm/gated_rms_norm.cc
   gemm/gemm.cc
+  mamba2_decode_step/mamba2_decode_step.cc
   mamba2_mixer/mamba2_mixer.cc
   rms_norm/rms_norm.cc
   ssd_scan/ssd_scan.cc

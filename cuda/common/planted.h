@@ -59,6 +59,14 @@ enum class Break {
   batch_index_ignored,       // batch row b uses cache row b
   state_update_group,        // head % groups instead of head / (heads / groups)
   output_from_stored_state,  // y from the state after its rounding
+  // mamba2_decode_step.cu
+  step_conv_tail_stale,           // the columns of B and C do not move on
+  step_keys_of_group_0,           // B and C of group 0 for every group
+  step_decay_of_first_head,       // A of the group's first head for all its heads
+  step_gate_after_norm,           // the norm of y, times silu(z)
+  step_mean_over_all_heads,       // instead of over the group's
+  step_output_from_stored_state,  // y from the state after its rounding
+  step_sum_not_guarded,           // no __syncthreads between v and the sum of its squares
 };
 
 template <Break kBreak>
