@@ -26,6 +26,7 @@ std::span<const Operation> gated_rms_norm_operations();
 std::span<const Operation> causal_conv1d_operations();
 std::span<const Operation> ssd_scan_operations();
 std::span<const Operation> ssm_state_update_operations();
+std::span<const Operation> mamba2_decode_step_operations();
 
 // Throws Unsupported.
 const Operation& find_operation(std::string_view name);

@@ -164,6 +164,24 @@ std::vector<OperationSpec> make_catalogue() {
         {"input.state_batch_indices", Role::in, {"batch"}, DTypeRule::int32, true},
         {"state", Role::inout, {"cache_rows", "heads", "head_dim", "state_size"}, DTypeRule::residual},
         {"output.y", Role::out, {"batch", "heads", "head_dim"}, model}}},
+      {"mamba2_decode_step.forward",
+       "a token of a Mamba-2 mixer between its projections: x B C = rnd(causal_conv1d.update with silu); y = "
+       "rnd(ssm_state_update.forward), softplus of dt + dt_bias; output = gated_rms_norm.forward of y and z, groups as B "
+       "and C. projected is z | x B C | dt; a batch index (of both caches) below 0: output 0, no cache changes",
+       "state and conv_state saturated: x, B, C are 0 or 128 k, Delta above softplus's threshold, decays 1 and 0; the "
+       "output has no exact class",
+       {kEps, {"groups", "int", "groups of heads that share B and C and are normed together; divides heads"}},
+       {{"input.projected", Role::in, kRows, model, false, true},
+        {"input.state_batch_indices", Role::in, {"rows"}, DTypeRule::int32, true},
+        {"conv_state", Role::inout, {"cache_rows", "channels", "state_len"}, model},
+        {"state", Role::inout, {"cache_rows", "heads", "head_dim", "state_size"}, DTypeRule::residual},
+        {"param.conv_weight", Role::in, kTaps, model},
+        {"param.conv_bias", Role::in, kChannels, model, true},
+        {"param.dt_bias", Role::in, {"heads"}, DTypeRule::float32},
+        {"param.A", Role::in, {"heads"}, DTypeRule::float32},
+        {"param.D", Role::in, {"heads"}, DTypeRule::float32},
+        {"param.norm_weight", Role::in, {"inner"}, model},
+        {"output.hidden_states", Role::out, {"rows", "inner"}, model}}},
   };
 }
 
