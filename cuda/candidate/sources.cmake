@@ -15,6 +15,8 @@ set(assay_kernel_sources   # compiled by nvcc, or as C++ for the executor
   rms_norm/rms_norm_bwd.cu
   rms_norm/rms_norm_fwd.cu
   ssd_scan/ssd_scan_bwd.cu
+  ssd_scan/ssd_scan_bwd_chunked.cu
+  ssd_scan/ssd_scan_bwd_states.cu
   ssd_scan/ssd_scan_chunked.cu
   ssd_scan/ssd_scan_fwd.cu
   ssm_state_update/ssm_state_update.cu)

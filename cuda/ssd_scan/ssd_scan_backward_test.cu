@@ -67,6 +67,73 @@ TEST(SsdScanBackwardBorder, NoTokensPassTheStateThrough) {
   EXPECT_EQ(none.d_A, std::vector<float>(2));
 }
 
+TEST(SsdScanBackwardBorder, ChunksWantAlignedTensors) {
+  const ScanBackwardProblem<bf16> problem{1, 5, 1, 16, 1, 16};
+  const TestBuffer<bf16> some(8);
+  const TestBuffer<float> floats(4);
+  bf16* const p = some.data();
+  SsdScanBackward<bf16> t{.x = p,
+                          .dt = floats.data(),
+                          .A = floats.data(),
+                          .B = p,
+                          .C = p,
+                          .d_y = p,
+                          .strides = problem.strides(),
+                          .d_x = p,
+                          .d_dt = p,
+                          .d_B = p,
+                          .d_C = p,
+                          .d_A = floats.data(),
+                          .workspace = p};
+  t.d_B = p + 1;
+  expect_refusal([&] { ssd_scan_backward(problem.dims(), t, nullptr); }, "d_B is not 16-byte aligned");
+}
+
+// ---- the plan
+
+TEST(SsdScanBackwardPlan, FitsEverySizeIntoTheSmallestMultiprocessor) {
+  constexpr unsigned kShared = 99 * 1024;  // a block's on sm_120
+  for (const std::size_t bytes : {std::size_t{2}, std::size_t{4}}) {
+    for (const int state_size : {16, 128, 144, 256}) {
+      const ScanBackwardProblem<float> problem{1, 1000, 2, 80, 1, state_size};
+      const auto plan = ssd_scan::plan_backward(problem.dims(), problem.strides(), bytes, Method::automatic);
+      ASSERT_FALSE(plan.naive);
+      EXPECT_LE(plan.shared_bytes, kShared);
+      EXPECT_LE(plan.states_shared_bytes, kShared);
+    }
+  }
+}
+
+TEST(SsdScanBackwardPlan, LeavesOtherSizesToThePlainVersion) {
+  const auto variant = [](int seq_len, int head_dim, int state_size, auto change) {
+    const ScanBackwardProblem<bf16> problem{1, seq_len, 2, head_dim, 1, state_size};
+    SsdScanDims dims = problem.dims();
+    SsdScanGradientStrides strides = problem.strides();
+    change(dims, strides);
+    return std::string(ssd_scan_backward_variant(dims, strides, 2));
+  };
+  const auto same = [](SsdScanDims&, SsdScanGradientStrides&) {};
+  EXPECT_EQ(variant(7, 64, 128, same), "chunked");
+  EXPECT_EQ(variant(7, 80, 256, same), "chunked");
+  EXPECT_EQ(variant(0, 64, 128, same), "naive");
+  EXPECT_EQ(variant(7, 24, 128, same), "naive");
+  EXPECT_EQ(variant(7, 64, 24, same), "naive");
+  EXPECT_EQ(variant(7, 64, 272, same), "naive");
+  EXPECT_EQ(variant(7, 64, 128, [](SsdScanDims& d, SsdScanGradientStrides&) { d.x_stride += 4; }), "naive");
+  EXPECT_EQ(variant(7, 64, 128, [](SsdScanDims&, SsdScanGradientStrides& s) { s.B += 4; }), "naive");
+}
+
+TEST(SsdScanBackwardPlan, SpreadsTimeOverBlocks) {
+  const ScanBackwardProblem<bf16> nano{1, 8192, 64, 64, 8, 128};
+  const auto plan = ssd_scan::plan_backward(nano.dims(), nano.strides(), 2, Method::automatic);
+  EXPECT_EQ(plan.chunk, 64);
+  EXPECT_EQ(plan.channels, 64);
+  EXPECT_EQ(plan.tiles, 64);        // of two directions
+  EXPECT_EQ(plan.blocks, 128 * 8);  // chunks and groups
+  EXPECT_EQ(ssd_scan_backward_workspace(nano.dims(), nano.strides(), 2),
+            2 * 128 * 64 * 64 * 128 * 2 + 128 * 64 * 66 * 4);
+}
+
 // ---- values
 
 template <class T>

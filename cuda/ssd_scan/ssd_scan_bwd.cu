@@ -6,13 +6,14 @@
 // Method     three launches. Along time, a thread for each row of a state: all states and their gradients go to the
 //            workspace. Then a thread for each (token, head): d_x, d_z, d_dt and its terms of d_A, d_dt_bias, d_D; and
 //            one for each (token, group, column): d_B, d_C. Then a block for each head sums the terms over tokens
-// Versions   naive (here: a second opinion, and for sizes that chunked leaves)
+// Versions   naive (here: a second opinion, and for sizes that chunked leaves), chunked (ssd_scan_bwd_chunked.cu)
 // Cost       naive: 8 bytes of workspace for each element of the state of each token, some 40 bytes moved. Not a
 // product Limits     naive: none but those of the dims
 #include <algorithm>
 
 #include "cuda/common/check.h"
 #include "cuda/ssd_scan/backward.cuh"
+#include "cuda/ssd_scan/backward_chunked.cuh"
 
 namespace assay::gpu {
 namespace ssd_scan {
@@ -190,14 +191,15 @@ template <class T>
 __global__ void __launch_bounds__(kSumRows* kSumColumns)
     ssd_scan_backward_sums_kernel(SsdScanDims dims, SsdScanBackward<T> t, const float* partials, std::int64_t rows) {
   SIMT_SHARED(double[kSumRows][kSumColumns], sums);
-  const std::int64_t head = blockIdx.x, width = 2 + dims.head_dim;
+  const std::int64_t head = blockIdx.x, stride = 2 + dims.head_dim;
+  const std::int64_t width = t.d_D != nullptr ? stride : 2;  // the rest is not there
   const int row = static_cast<int>(threadIdx.x) / kSumColumns, lane = static_cast<int>(threadIdx.x) % kSumColumns;
   double all_channels = 0.0;  // of those that this thread of the first row has
   for (std::int64_t first = 0; first < width; first += kSumColumns) {
     const std::int64_t column = first + lane;
     double sum = 0.0;
     if (column < width) {
-      for (std::int64_t r = row; r < rows; r += kSumRows) sum += partials[(r * dims.heads + head) * width + column];
+      for (std::int64_t r = row; r < rows; r += kSumRows) sum += partials[(r * dims.heads + head) * stride + column];
     }
     sums[row][lane] = sum;
     __syncthreads();
@@ -210,7 +212,7 @@ __global__ void __launch_bounds__(kSumRows* kSumColumns)
       } else if (column == 1) {
         if (t.d_dt_bias != nullptr) t.d_dt_bias[head] = value;
       } else {
-        if (t.d_D != nullptr && t.D_per_channel) t.d_D[head * dims.head_dim + column - 2] = value;
+        if (t.D_per_channel) t.d_D[head * dims.head_dim + column - 2] = value;
         all_channels += total;
       }
     }
@@ -290,7 +292,27 @@ void ssd_scan_backward(const SsdScanDims& dims, const SsdScanBackward<T>& tensor
             ": workspace is null or not 16-byte aligned");
   }
   const ssd_scan::BackwardPlan plan = ssd_scan::plan_backward(dims, t.strides, sizeof(T), method);
-  ssd_scan::launch_backward_naive(plan, dims, t, stream);
+  if (plan.naive) return ssd_scan::launch_backward_naive(plan, dims, t, stream);
+  const auto aligned = [&](const char* tensor, const void* p) {
+    require(reinterpret_cast<std::uintptr_t>(p) % 16 == 0, name, ": ", tensor,
+            " is not 16-byte aligned; align it, or choose Method::naive with its workspace");
+  };
+  aligned("x", t.x);
+  aligned("B", t.B);
+  aligned("C", t.C);
+  aligned("z", t.z);
+  aligned("ungated_y", t.ungated_y);
+  aligned("d_y", t.d_y);
+  aligned("d_final_state", t.d_final_state);
+  aligned("initial_state", t.initial_state.data);
+  aligned("d_x", t.d_x);
+  aligned("d_B", t.d_B);
+  aligned("d_C", t.d_C);
+  aligned("d_z", t.d_z);
+  aligned("d_initial_state", t.d_initial_state);
+  require(plan.blocks <= INT32_MAX && plan.tiles <= INT32_MAX / 2, name, ": ", plan.blocks,
+          " chunks in all groups; want at most 2^31 - 1");
+  ssd_scan::launch_backward_chunked(plan, dims, t, stream);
 }
 
 template void ssd_scan_backward(const SsdScanDims&, const SsdScanBackward<float>&, cudaStream_t, Method);
