@@ -7,7 +7,9 @@
 // gradient. Matched policy: S and its softmax in float32, P rounded before the product with v, o rounded once; backward
 // P and S_bar rounded before their products.
 //
-// Computed in blocks of queries against all keys they may see, so memory beyond inputs and outputs is a block's scores.
+// Computed in stacks of queries against all keys that any of them may see, so memory beyond inputs and outputs is keys and
+// values packed for the products, a stack's scores for each thread, and in backward one gradient of keys and values for
+// every four query heads.
 #pragma once
 
 #include "reference/attention_mask.h"

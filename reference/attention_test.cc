@@ -72,7 +72,7 @@ TEST(Attention, HandWorked) {
 TEST(Attention, AgreesWithTheDefinitionForEveryMask) {
   Random random(1);
   for (int round = 0; round < 12; ++round) {
-    const Index batch = random.integer(1, 3), kv_heads = random.integer(1, 2), heads = kv_heads * random.integer(1, 3);
+    const Index batch = random.integer(1, 3), kv_heads = random.integer(1, 2), heads = kv_heads * random.integer(1, 6);
     const Index length = random.integer(1, 150), width = random.integer(1, 9);
     const QueryKeyValue in = random_qkv(random, batch, length, length, heads, kv_heads, width);
     const auto forward = [&](const Mask& mask) {
@@ -138,6 +138,20 @@ TEST(Attention, AQueryWithoutKeysGivesZeroAndNoGradient) {
     EXPECT_EQ(max_difference(d.q, d_seeing.q), 0);
     EXPECT_EQ(max_difference(d.k, d_seeing.k), 0);
     EXPECT_EQ(max_difference(d.v, d_seeing.v), 0);
+  }
+}
+
+// A score that is no number is no key unseen: it must show, also where the mask hides every other key.
+TEST(Attention, NaNIsNotHidden) {
+  Random random(15);
+  for (Index keys : {2, 70}) {
+    QueryKeyValue in = random_qkv(random, 1, keys, keys, 1, 1, 4);
+    in.k(0, keys - 1, 0, 2) = NAN;
+    Tensor<std::uint8_t> allowed({1, 1, keys, keys});
+    for (Index i = 0; i < keys; ++i) allowed(0, 0, i, keys - 1) = 1;
+    const auto out = attention_forward(Numerics<double>{}, in.q, in.k, in.v, Mask::allowed(allowed));
+    for (double o : out.o.span()) EXPECT_TRUE(std::isnan(o));
+    for (double lse : out.log_sum_exp.span()) EXPECT_TRUE(std::isnan(lse));
   }
 }
 

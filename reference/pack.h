@@ -36,6 +36,7 @@ struct Pack<double> {
   friend Pack fma(Pack a, Pack b, Pack c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }    // a b + c
   friend Pack fnma(Pack a, Pack b, Pack c) { return {_mm256_fnmadd_pd(a.v, b.v, c.v)}; }  // c - a b
   friend Pack sqrt(Pack a) { return {_mm256_sqrt_pd(a.v)}; }
+  friend Pack max(Pack a, Pack b) { return {_mm256_max_pd(a.v, b.v)}; }  // b if either is NaN
   friend Pack abs(Pack a) { return {_mm256_andnot_pd(_mm256_set1_pd(-0.0), a.v)}; }
   friend Pack operator-(Pack a) { return {_mm256_xor_pd(_mm256_set1_pd(-0.0), a.v)}; }
   // x within [low, high]; NaN stays NaN.
@@ -91,6 +92,7 @@ struct Pack<float> {
   friend Pack fma(Pack a, Pack b, Pack c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
   friend Pack fnma(Pack a, Pack b, Pack c) { return {_mm256_fnmadd_ps(a.v, b.v, c.v)}; }
   friend Pack sqrt(Pack a) { return {_mm256_sqrt_ps(a.v)}; }
+  friend Pack max(Pack a, Pack b) { return {_mm256_max_ps(a.v, b.v)}; }
   friend Pack abs(Pack a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.v)}; }
   friend Pack operator-(Pack a) { return {_mm256_xor_ps(_mm256_set1_ps(-0.0f), a.v)}; }
   friend Pack clamp(Pack x, Pack low, Pack high) { return {_mm256_min_ps(high.v, _mm256_max_ps(low.v, x.v))}; }
