@@ -47,7 +47,7 @@ Roofline roofline(const Gpu& gpu, const Counts& counts) {
   needs(tensor, "tensor cores");
   needs(count(counts, "float_operations") / gpu.scalar_operations, "arithmetic");
   needs(count(counts, "special_functions") / (gpu.special_per_clock * clocks), "special functions");
-  needs((count(counts, "shared_read.units") + count(counts, "shared_write.units")) / clocks, "shared memory");
+  needs((count(counts, "shared_read.wavefronts") + count(counts, "shared_write.wavefronts")) / clocks, "shared memory");
   needs(count(counts, "longest_block_bytes") / (gpu.block_bytes_per_clock * gpu.clock), "one block");
   needs(count(counts, "longest_thread_steps") / gpu.clock, "one thread");
   return result;

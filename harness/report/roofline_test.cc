@@ -13,15 +13,16 @@ TEST(Roofline, EveryResourceAlone) {
     Counts counts;
     std::string_view limiter;
   };
-  for (const Row& row : std::vector<Row>{
-           {{{"global_read.bytes", 3'000'000'000}, {"global_write.bytes", 350'000'000}}, "memory"},
-           {{{"tensor_operations.bf16", 989'400'000'000}}, "tensor cores"},
-           {{{"tensor_operations.tf32", 494'700'000'000}}, "tensor cores"},
-           {{{"float_operations", 66'900'000'000}}, "arithmetic"},
-           {{{"special_functions", 16LL * 132 * 1'980'000}}, "special functions"},
-           {{{"shared_read.units", 132LL * 1'000'000}, {"shared_write.units", 132LL * 980'000}}, "shared memory"},
-           {{{"longest_block_bytes", 64LL * 1'980'000}}, "one block"},
-           {{{"longest_thread_steps", 1'980'000}}, "one thread"}}) {
+  for (const Row& row :
+       std::vector<Row>{{{{"global_read.bytes", 3'000'000'000}, {"global_write.bytes", 350'000'000}}, "memory"},
+                        {{{"tensor_operations.bf16", 989'400'000'000}}, "tensor cores"},
+                        {{{"tensor_operations.tf32", 494'700'000'000}}, "tensor cores"},
+                        {{{"float_operations", 66'900'000'000}}, "arithmetic"},
+                        {{{"special_functions", 16LL * 132 * 1'980'000}}, "special functions"},
+                        {{{"shared_read.wavefronts", 132LL * 1'000'000}, {"shared_write.wavefronts", 132LL * 980'000}},
+                         "shared memory"},
+                        {{{"longest_block_bytes", 64LL * 1'980'000}}, "one block"},
+                        {{{"longest_thread_steps", 1'980'000}}, "one thread"}}) {
     EXPECT_DOUBLE_EQ(of(row.counts).seconds, 1e-3) << row.limiter;
     EXPECT_EQ(of(row.counts).limiter, row.limiter);
   }

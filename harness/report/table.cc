@@ -119,12 +119,13 @@ std::string counts_table(const RunResult& run) {
     for (const auto& [type, rate] : h100_sxm().tensor_operations)
       tensor += counted(*c, fmt::format("tensor_operations.{}", type));
     const Roofline least = roofline(h100_sxm(), c->counters);
-    rows.push_back(
-        {std::get<0>(key), std::get<1>(key), std::get<2>(key), fmt::format("{:.1f}", double(moved_bytes(*c)) / 1e3),
-         ratio(moved_bytes(*c), counted(*c, "compulsory_bytes")),
-         ratio(both("global", "units"), both("global", "ideal_units")),
-         ratio(both("shared", "units"), both("shared", "ideal_units")), fmt::format("{:.2f}", double(tensor) / 1e6),
-         fmt::format("{:.2f}", 1e6 * least.seconds), std::string(least.limiter)});
+    rows.push_back({std::get<0>(key), std::get<1>(key), std::get<2>(key),
+                    fmt::format("{:.1f}", double(moved_bytes(*c)) / 1e3),
+                    ratio(moved_bytes(*c), counted(*c, "compulsory_bytes")),
+                    ratio(both("global", "sectors"), both("global", "ideal_sectors")),
+                    ratio(both("shared", "wavefronts"), both("shared", "ideal_wavefronts")),
+                    fmt::format("{:.2f}", double(tensor) / 1e6), fmt::format("{:.2f}", 1e6 * least.seconds),
+                    std::string(least.limiter)});
   }
   return aligned(rows, {false, false, false, true, true, true, true, true, true, false}) +
          fmt::format(

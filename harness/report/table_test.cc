@@ -45,7 +45,7 @@ TEST(Table, WhatWasCounted) {
   run.cases[0].variant = "warp_per_row";
   run.cases.push_back(run.cases[0]);  // smaller, so not shown
   run.cases[0].counters = {{"global_read.bytes", 3'000'000}, {"global_write.bytes", 350'000},
-                           {"global_read.units", 120},       {"global_read.ideal_units", 100},
+                           {"global_read.sectors", 120},     {"global_read.ideal_sectors", 100},
                            {"compulsory_bytes", 3'000'000},  {"tensor_operations.bf16", 2'500'000}};
   run.cases[1].counters = {{"global_read.bytes", 3}};
   EXPECT_NE(table(run, {}).find("counted, the largest  dtype  variant           kB  of compulsory  sectors  wavefronts "
