@@ -53,7 +53,7 @@ void order_groups(std::vector<unsigned>& order, unsigned groups, const Schedule&
 
 // Waking a helper costs as much as running some thousand threads: small launches stay on the calling thread.
 unsigned workers_for(const LaunchState& launch, int wanted) {
-  constexpr std::uint64_t kThreadsPerWorker = 2048;
+  constexpr std::uint64_t kThreadsPerWorker = 512;
   unsigned available = wanted > 0 ? static_cast<unsigned>(wanted) : std::max(1u, std::thread::hardware_concurrency());
   available = std::min({available, launch.groups, kMaxWorkers});
 #if defined(SIMT_TSAN)
