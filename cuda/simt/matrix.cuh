@@ -143,4 +143,17 @@ SIMT_DEV void mma_e5m2_16832(float (&)[4], const std::uint32_t (&)[4], const std
 // clang-format on
 #undef SIMT_MMA
 
+// float products as three of tf32 (3xtf32): d += a b but for the product of the lower parts. upper = to_tf32(x), lower =
+// to_tf32(x - upper). Three instructions, smallest terms first; on the CPU they meet once.
+SIMT_DEV void mma_3xtf32_1688(float (&d)[4], const std::uint32_t (&a_upper)[4], const std::uint32_t (&a_lower)[4],
+                              const std::uint32_t (&b_upper)[2], const std::uint32_t (&b_lower)[2] SIMT_AND_SITE) {
+#if SIMT_HOST
+  host_matrix::multiply_3xtf32(d, a_upper, a_lower, b_upper, b_lower, site);
+#else
+  mma_tf32_1688(d, a_lower, b_upper, d);
+  mma_tf32_1688(d, a_upper, b_lower, d);
+  mma_tf32_1688(d, a_upper, b_upper, d);
+#endif
+}
+
 }  // namespace simt

@@ -3,7 +3,9 @@
 #include <cuda_fp16.h>
 #include <cuda_fp8.h>
 
+#include <array>
 #include <cstring>
+#include <utility>
 
 #include "cuda/simt/exec/counting.h"
 
@@ -216,5 +218,22 @@ template void run_multiply<E4m3, float>(void* const*, unsigned);
 template void run_multiply<E5m2, float>(void* const*, unsigned);
 template void run_multiply<S8, int>(void* const*, unsigned);
 template void run_multiply<U8, int>(void* const*, unsigned);
+
+void run_3xtf32(void* const* lanes, unsigned mask) {
+  using Operands = std::uint32_t const* Mma3xTf32Lane::*;
+  constexpr std::pair<Operands, Operands> kProducts[] = {{&Mma3xTf32Lane::a_lower, &Mma3xTf32Lane::b_upper},
+                                                         {&Mma3xTf32Lane::a_upper, &Mma3xTf32Lane::b_lower},
+                                                         {&Mma3xTf32Lane::a_upper, &Mma3xTf32Lane::b_upper}};
+  for (const auto& [a, b] : kProducts) {
+    std::array<MmaLane<float>, 32> product;
+    std::array<void*, 32> pointers;
+    for (std::size_t lane = 0; lane < 32; ++lane) {
+      const auto& of = *static_cast<const Mma3xTf32Lane*>(lanes[lane]);
+      product[lane] = {of.d, of.*a, of.*b, of.d};
+      pointers[lane] = &product[lane];
+    }
+    run_multiply<Tf32, float>(pointers.data(), mask);
+  }
+}
 
 }  // namespace simt::host_matrix

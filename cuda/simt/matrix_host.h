@@ -63,4 +63,17 @@ void multiply(Accumulator (&d)[4], const std::uint32_t (&a)[4], const std::uint3
   collective(kMultiply<Element, Accumulator>, ~0u, &lane, site);
 }
 
+struct Mma3xTf32Lane {
+  float* d;
+  const std::uint32_t *a_upper, *a_lower, *b_upper, *b_lower;
+};
+void run_3xtf32(void* const* lanes, unsigned mask);
+inline constexpr Collective kMultiply3xTf32{"mma.sync, three of tf32", run_3xtf32, false, true};
+
+inline void multiply_3xtf32(float (&d)[4], const std::uint32_t (&a_upper)[4], const std::uint32_t (&a_lower)[4],
+                            const std::uint32_t (&b_upper)[2], const std::uint32_t (&b_lower)[2], Site site) {
+  Mma3xTf32Lane lane{d, a_upper, a_lower, b_upper, b_lower};
+  collective(kMultiply3xTf32, ~0u, &lane, site);
+}
+
 }  // namespace simt::host_matrix

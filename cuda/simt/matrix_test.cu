@@ -320,5 +320,36 @@ TEST(Mma, Tf32IgnoresTheLowBitsOfItsOperands) {
   EXPECT_EQ(multiply(a, {b}, std::vector<float>(128, 0.0f))[0][0], 1.0f);
 }
 
+__global__ void three_products_kernel(const float* values, float* together, float* apart) {
+  const int lane = static_cast<int>(threadIdx.x);
+  std::uint32_t a_upper[4], a_lower[4], b_upper[2], b_lower[2];
+  const auto split = [&](int i, std::uint32_t& upper, std::uint32_t& lower) {
+    const float value = values[i * 32 + lane];
+    upper = to_tf32(value);
+    lower = to_tf32(value - __uint_as_float(upper));
+  };
+  for (int q = 0; q < 4; ++q) split(q, a_upper[q], a_lower[q]);
+  for (int q = 0; q < 2; ++q) split(4 + q, b_upper[q], b_lower[q]);
+  float d[4], e[4];
+  for (int q = 0; q < 4; ++q) d[q] = e[q] = values[(6 + q) * 32 + lane];
+  mma_3xtf32_1688(d, a_upper, a_lower, b_upper, b_lower);
+  mma_tf32_1688(e, a_lower, b_upper, e);
+  mma_tf32_1688(e, a_upper, b_lower, e);
+  mma_tf32_1688(e, a_upper, b_upper, e);
+  for (int q = 0; q < 4; ++q) together[q * 32 + lane] = d[q], apart[q * 32 + lane] = e[q];
+}
+
+TEST(Mma, ThreeTf32ProductsTogetherAreThoseApart) {
+  std::vector<float> values(10 * 32);
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = std::sin(static_cast<float>(i + 1));
+  const Buffer<float> in(values), together(128), apart(128);
+  for (const std::size_t schedule : {0, 2}) {  // nominal, hostile
+    set_schedule(schedule, 1);
+    launch(three_products_kernel, {.grid = 1, .block = 32}, in, together, apart);
+    EXPECT_EQ(together.host(), apart.host()) << schedule;
+  }
+  set_schedule(0, 1);
+}
+
 }  // namespace
 }  // namespace simt::testing

@@ -183,9 +183,7 @@ SIMT_DEV void multiply_add(float (&sum)[4], const Left<float>& left, const Right
       right_upper[q] = simt::to_tf32(value);
       right_lower[q] = simt::to_tf32(value - __uint_as_float(right_upper[q]));
     }
-    simt::mma_tf32_1688(sum, left_lower, right_upper, sum);
-    simt::mma_tf32_1688(sum, left_upper, right_lower, sum);
-    simt::mma_tf32_1688(sum, left_upper, right_upper, sum);
+    simt::mma_3xtf32_1688(sum, left_upper, left_lower, right_upper, right_lower);
   }
 }
 
