@@ -1,10 +1,9 @@
-// Private to the family: the step size, and the launchers of both variants.
+// Private to the family: the launchers of both variants, the order of the states between them, the step size.
 #pragma once
 
 #include "cuda/common/math.cuh"
 #include "cuda/common/scalars.cuh"
 #include "cuda/ssd_scan/plan.h"
-#include "cuda/ssd_scan/ssd_scan_normed.h"
 
 namespace assay::gpu::ssd_scan {
 
@@ -12,8 +11,32 @@ namespace assay::gpu::ssd_scan {
 template <class T>
 void launch_naive(const SsdScanDims& dims, const SsdScanForward<T>& tensors, cudaStream_t stream);
 template <class T>
-void launch_chunked(const Plan& plan, const SsdScanDims& dims, const SsdScanForward<T>& tensors,
-                    const SsdScanNorm<T>* norm, cudaStream_t stream);  // norm: of plan_normed, or null
+void launch_chunked(const Plan& plan, const SsdScanDims& dims, const SsdScanForward<T>& tensors, cudaStream_t stream);
+// After one of these.
+template <class T>
+void launch_varlen_states(const Plan& plan, const SsdScanDims& dims, const SsdScanForward<T>& tensors,
+                          cudaStream_t stream);
+
+// The order of the states between chunks in the workspace: [tile of channels, chunk], then slices of rows, and in these
+// the order of the sums' registers (fragments.cuh), four floats for each piece of each lane of each warp. The warps of
+// a block cover a tile's slice, `down` x `across` of them.
+struct StateLayout {
+  int chunk, channels, slices, slice_columns;
+  std::int64_t links;  // states of a tile: chunks - 1
+
+  // Of an element of the state after chunk `link`; `channel` counts over all heads.
+  SIMT_DEV std::int64_t offset(std::int64_t channel, std::int64_t link, std::int64_t n) const {
+    const int warps = chunk / 16, down = channels >= 32 ? 2 : 1, lefts = channels / 16 / down,
+              pairs = slice_columns / (warps / down) / 16;
+    const int row = static_cast<int>(channel % channels), left = row / 16, slice = static_cast<int>(n / slice_columns),
+              column = static_cast<int>(n % slice_columns), pair = column / 16;
+    const int warp = pair / pairs * down + left / lefts, lane = row % 8 * 4 + column % 8 / 2;
+    const int piece = (left % lefts * pairs + pair % pairs) * 2 + column / 8 % 2,
+              element = row / 8 % 2 * 2 + column % 2;
+    const std::int64_t of_warp = ((channel / channels * links + link) * slices + slice) * warps + warp;
+    return (of_warp * (lefts * pairs * 2) + piece) * 128 + lane * 4 + element;
+  }
+};
 
 // Delta of a token of a head.
 template <class T>

@@ -54,7 +54,12 @@ struct SsdScanForward {
   T* y;                    // [batch, seq_len, heads, head_dim], compact
   T* ungated_y = nullptr;  // y before the gate, rounded, for backward; or null
   float* final_state;      // [batch, heads, head_dim, state_size]; may be the memory of a float initial_state
-  void* workspace;         // ssd_scan_forward_workspace(dims, sizeof(T)) bytes, 16-byte aligned
+  // The states at the ends of documents of a packed row: the recurrence from a document's first token, zeros for an empty
+  // one. Needs batch = 1, no initial_state, and a seq_idx that changes where documents begin and nowhere else.
+  const std::int32_t* cu_seqlens = nullptr;  // [documents + 1], from 0 to seq_len at most
+  std::int64_t documents = 0;
+  T* varlen_states = nullptr;  // [documents, heads, head_dim, state_size]; or null
+  void* workspace;             // ssd_scan_forward_workspace(dims, sizeof(T)) bytes, 16-byte aligned
 };
 
 // Asynchronous on `stream`. Throws std::invalid_argument, before any launch, if an argument is unusable.

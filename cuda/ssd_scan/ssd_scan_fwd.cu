@@ -81,11 +81,23 @@ void ssd_scan_forward(const SsdScanDims& dims, const SsdScanForward<T>& tensors,
     aligned = aligned && reinterpret_cast<std::uintptr_t>(p) % 16 == 0;
   }
   const ssd_scan::Plan plan = ssd_scan::plan_forward(dims, sizeof(T), aligned, method);
-  if (plan.naive) return ssd_scan::launch_naive(dims, t, stream);
+  if (t.varlen_states != nullptr) {
+    require(dims.batch == 1, name, ": batch = ", dims.batch, "; want 1 with varlen_states");
+    require(t.documents >= 0 && t.cu_seqlens, name, ": documents = ", t.documents,
+            t.cu_seqlens ? "" : ", cu_seqlens is null", "; want >= 0 and a pointer with varlen_states");
+    require(!t.initial_state && (t.seq_idx || dims.seq_len == 0), name,
+            ": varlen_states with an initial_state or without seq_idx; want documents that begin with zeros");
+  }
+  if (plan.naive) {
+    ssd_scan::launch_naive(dims, t, stream);
+    if (t.varlen_states != nullptr) ssd_scan::launch_varlen_states(plan, dims, t, stream);
+    return;
+  }
   require(plan.blocks <= INT32_MAX, name, ": ", plan.blocks, " chunks in all groups; want at most 2^31 - 1");
   require(t.workspace && reinterpret_cast<std::uintptr_t>(t.workspace) % 16 == 0, name,
           ": workspace is null or not 16-byte aligned");
-  ssd_scan::launch_chunked<T>(plan, dims, t, nullptr, stream);
+  ssd_scan::launch_chunked(plan, dims, t, stream);
+  if (t.varlen_states != nullptr) ssd_scan::launch_varlen_states(plan, dims, t, stream);
 }
 
 template void ssd_scan_forward(const SsdScanDims&, const SsdScanForward<float>&, cudaStream_t, Method);

@@ -51,6 +51,17 @@ TEST(SsdScanBorder, RefusesUnusableArguments) {
   t = tensors;
   expect(problem.dims(), (t.dt_min = 2, t.dt_max = 1, t), "dt_min = 2, dt_max = 1; want dt_min <= dt_max");
   t = tensors;
+  const std::int32_t boundaries[2] = {0, 5};
+  t = tensors;
+  t.varlen_states = some.data(), t.cu_seqlens = boundaries, t.documents = 1, t.seq_idx = boundaries;
+  expect(problem.dims(), t, "batch = 2; want 1 with varlen_states");
+  const auto one_row = ScanProblem<float>{1, 5, 4, 3, 2, 4}.dims();
+  auto u = t;
+  expect(one_row, (u.cu_seqlens = nullptr, u), "cu_seqlens is null");
+  u = t;
+  expect(one_row, (u.seq_idx = nullptr, u), "varlen_states with an initial_state or without seq_idx");
+  u = t;
+  expect(one_row, (u.initial_state = some.data(), u), "varlen_states with an initial_state or without seq_idx");
   const auto fast = ScanProblem<float>{1, 40, 1, 16, 1, 16}.dims();
   expect(fast, (t.workspace = nullptr, t), "workspace is null");
 }
@@ -124,6 +135,7 @@ void expect_the_model(const ScanProblem<T>& problem) {
     EXPECT_LE(excess(got.y, want.y, want.y_size, problem.limit(want, 2)), 1);
     EXPECT_LE(excess(got.ungated_y, want.ungated_y, want.ungated_size, problem.limit(want, 2)), 1);
     EXPECT_LE(excess(got.final_state, want.final_state, want.state_size, problem.limit(want, 1)), 1);
+    EXPECT_LE(excess(got.varlen_states, want.varlen_states, want.varlen_size, problem.limit(want, 1)), 1);
   }
 }
 
@@ -149,6 +161,17 @@ TYPED_TEST(SsdScanVariants, DropTheStateBetweenDocuments) {
   using P = ScanProblem<TypeParam>;
   expect_the_model(P{2, 300, 2, 32, 1, 32, {.initial_state = true, .documents = true}});
   expect_the_model(P{2, 300, 2, 16, 1, 16, {.documents = true}});
+}
+
+TYPED_TEST(SsdScanVariants, ReturnTheStatesAtTheEndsOfDocuments) {
+  using P = ScanProblem<TypeParam>;
+  for (const P& p : {P{1, 450, 2, 32, 1, 32, {.varlen = true}}, P{1, 300, 4, 16, 2, 144, {.varlen = true}},
+                     P{1, 240, 1, 64, 1, 128, {.strided = true, .varlen = true}},
+                     P{1, 110, 2, 48, 1, 256, {.varlen = true}}, P{1, 40, 2, 11, 1, 9, {.varlen = true}},
+                     P{1, 2, 1, 16, 1, 16, {.varlen = true}}}) {
+    ASSERT_GE(p.documents(), 2);
+    expect_the_model(p);
+  }
 }
 
 TYPED_TEST(SsdScanVariants, RepeatBitForBitUnderSchedulesOfOneArithmetic) {

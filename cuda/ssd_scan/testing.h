@@ -13,6 +13,7 @@ namespace assay::gpu {
 struct ScanOptions {
   bool D = true, D_per_channel = false, z = false, dt_bias = true, softplus = true, strided = false;
   bool initial_state = false, documents = false;
+  bool varlen = false;  // documents, empty ones among them, and the states at their ends
   float dt_min = 0.0f, dt_max = HUGE_VALF;
 };
 
@@ -41,8 +42,9 @@ struct ScanProblem {
   struct Inputs {
     std::vector<T> x, B, C, z;
     std::vector<float> dt, A, D, dt_bias, initial_state;
-    std::vector<std::int32_t> seq_idx;
+    std::vector<std::int32_t> seq_idx, cu_seqlens;
   };
+  std::int64_t documents() const { return static_cast<std::int64_t>(inputs().cu_seqlens.size()) - 1; }
   Inputs inputs() const {
     const SsdScanDims d = dims();
     const auto count = [&](std::int64_t stride) { return static_cast<std::size_t>(batch * seq_len * stride); };
@@ -55,10 +57,24 @@ struct ScanProblem {
               .D = test_values<float>(static_cast<std::size_t>(heads * head_dim), 7),
               .dt_bias = test_values<float>(static_cast<std::size_t>(heads), 8),
               .initial_state = test_values<float>(states(), 9),
-              .seq_idx = {}};
+              .seq_idx = {},
+              .cu_seqlens = {}};
     // From a head that forgets within some tokens to one that remembers more than a chunk.
     for (std::size_t h = 0; h < in.A.size(); ++h) in.A[h] = -std::abs(in.A[h]) / static_cast<float>(1 << 3 * (h % 4));
     for (float& b : in.dt_bias) b -= 2;  // softplus from 0.05 to 0.7
+    if (options.varlen) {  // of 1, 0, 2, 3, 0, ... 129, ... tokens, and some tokens after the last
+      in.cu_seqlens = {0};
+      for (const int length : {1, 0, 2, 3, 0, 31, 64, 129, 5, 200}) {
+        if (in.cu_seqlens.back() + length < seq_len) in.cu_seqlens.push_back(in.cu_seqlens.back() + length);
+      }
+      for (int t = 0, document = 0; t < seq_len; ++t) {
+        while (document + 1 < static_cast<int>(in.cu_seqlens.size()) &&
+               in.cu_seqlens[static_cast<std::size_t>(document) + 1] <= t) {
+          ++document;
+        }
+        in.seq_idx.push_back(document);
+      }
+    }
     if (options.documents) {             // of 1, 2, 4, ... 64, 1, ... tokens; row 0 begins by going on, row 1 does not
       for (int b = 0; b < batch; ++b) {
         for (int t = 0, document = b % 2, left = 1, next = 1; t < seq_len; ++t, --left) {
@@ -73,12 +89,14 @@ struct ScanProblem {
   struct Results {
     std::vector<T> y, ungated_y;
     std::vector<float> final_state;
+    std::vector<T> varlen_states;
   };
   Results run(Method method) const {
     const Inputs in = inputs();
     const TestBuffer<T> x(in.x), B(in.B), C(in.C), z(in.z), y(outputs()), ungated_y(outputs());
     const TestBuffer<float> dt(in.dt), A(in.A), D(in.D), dt_bias(in.dt_bias), initial(in.initial_state), last(states());
-    const TestBuffer<std::int32_t> seq_idx(in.seq_idx);
+    const TestBuffer<std::int32_t> seq_idx(in.seq_idx), cu_seqlens(in.cu_seqlens);
+    const TestBuffer<T> varlen(options.varlen ? static_cast<std::size_t>(documents()) * states() : 0);
     const TestBuffer<unsigned char> workspace(ssd_scan_forward_workspace(dims(), sizeof(T)));
     SsdScanForward<T> t{.x = x.data(),
                         .dt = dt.data(),
@@ -96,14 +114,16 @@ struct ScanProblem {
     if (options.z) t.z = z.data(), t.ungated_y = ungated_y.data();
     if (options.dt_bias) t.dt_bias = dt_bias.data();
     if (options.initial_state) t.initial_state = initial.data();
-    if (options.documents) t.seq_idx = seq_idx.data();
+    if (options.documents || options.varlen) t.seq_idx = seq_idx.data();
+    if (options.varlen) t.cu_seqlens = cu_seqlens.data(), t.documents = documents(), t.varlen_states = varlen.data();
     ssd_scan_forward(dims(), t, nullptr, method);
-    return {y.download(), options.z ? ungated_y.download() : std::vector<T>(), last.download()};
+    return {y.download(), options.z ? ungated_y.download() : std::vector<T>(), last.download(),
+            options.varlen ? varlen.download() : std::vector<T>()};
   }
 
   // Values, and beside each the sum of the magnitudes that it is made of.
   struct Model {
-    std::vector<double> y, y_size, ungated_y, ungated_size, final_state, state_size;
+    std::vector<double> y, y_size, ungated_y, ungated_size, final_state, state_size, varlen_states, varlen_size;
     double largest_cum = 0;  // of 128 tokens
   };
   Model model() const {
@@ -114,7 +134,10 @@ struct ScanProblem {
               .ungated_y = std::vector<double>(options.z ? outputs() : 0),
               .ungated_size = std::vector<double>(options.z ? outputs() : 0),
               .final_state = std::vector<double>(states()),
-              .state_size = std::vector<double>(states())};
+              .state_size = std::vector<double>(states()),
+              .varlen_states = std::vector<double>(options.varlen ? static_cast<std::size_t>(documents()) * states() : 0),
+              .varlen_size = {}};
+    out.varlen_size = out.varlen_states;
     const auto at = [](const auto& values, std::int64_t i) {
       return static_cast<double>(static_cast<float>(values[static_cast<std::size_t>(i)]));
     };
@@ -133,7 +156,7 @@ struct ScanProblem {
         delta = std::min<double>(std::max<double>(delta, options.dt_min), options.dt_max);
         out.largest_cum = std::max(out.largest_cum, 128 * -delta * at(in.A, head));
         double decay = std::exp(delta * at(in.A, head));
-        if (options.documents) {
+        if (options.documents || options.varlen) {
           const std::int32_t document = in.seq_idx[static_cast<std::size_t>(token)];
           if (document != before) decay = 0;
           before = document;
@@ -164,6 +187,12 @@ struct ScanProblem {
         }
         out.y[place] = y;
         out.y_size[place] = y_size;
+        for (std::size_t m = 0; m + 1 < in.cu_seqlens.size(); ++m) {  // batch = 1
+          if (in.cu_seqlens[m + 1] != token + 1 || in.cu_seqlens[m] == token + 1) continue;
+          const auto from = static_cast<std::int64_t>(m) * static_cast<std::int64_t>(states()) + row * state_size;
+          std::copy(h.begin(), h.end(), out.varlen_states.begin() + from);
+          std::copy(size.begin(), size.end(), out.varlen_size.begin() + from);
+        }
       }
       std::copy(h.begin(), h.end(), out.final_state.begin() + row * state_size);
       std::copy(size.begin(), size.end(), out.state_size.begin() + row * state_size);
