@@ -34,6 +34,8 @@ std::string dtype_text(harness::DTypeRule rule) {
       return "bool";
     case harness::DTypeRule::residual:
       return "the case's or float32";
+    case harness::DTypeRule::either:
+      return "float32 or bfloat16";
   }
   return "?";
 }
@@ -60,6 +62,7 @@ void print_operation(const harness::OperationSpec& op) {
     fmt::print("  attribute     {} ({}): {}\n", a.name, a.kind, a.meaning);
   for (const harness::TensorSpec& t : op.tensors) {
     std::string remarks;
+    if (!t.or_axes.empty()) remarks += fmt::format(", or [{}]", fmt::join(t.or_axes, ", "));
     if (t.optional) remarks += ", optional";
     if (t.strided) remarks += ", rows may lie apart";
     if (t.infinities) remarks += ", may hold infinities";

@@ -217,6 +217,16 @@ TEST(Refusals, SsdScan) {
             "output.final_state: bfloat16; want float32 here");
   EXPECT_EQ(verdict(ssd_scan(kBfloat16).tensor("input.D", kFloat32, {4, 15})),
             "input.D: shape [4, 15], strides [15, 1]; want compact [4, 16]");
+  const auto documents = [](bool with_states) {
+    CallBuilder builder = ssd_scan(kBfloat16);
+    builder.tensor("input.seq_idx", kInt32, {2, 5}).tensor("input.cu_seqlens", kInt32, {3});
+    if (with_states) builder.tensor("output.varlen_states", kBfloat16, {2, 4, 16, 32});
+    return verdict(builder);
+  };
+  EXPECT_EQ(documents(false), "supported");
+  EXPECT_EQ(documents(true),
+            "output.varlen_states: want one batch row, input.cu_seqlens, input.seq_idx that changes where documents "
+            "begin, and no input.initial_state");
 }
 
 TEST(Answers, SsdScanMultipliesOnTensorCoresWhereItGoesInChunks) {

@@ -13,11 +13,16 @@ Family causal_conv1d_family();
 Family ssd_scan_family();
 Family ssm_state_update_family();
 Family mamba2_decode_step_family();
-Family ssd_scan_normed_family();
+
+assay_contract plain_contract(const Call&) {
+  assay_contract contract{};
+  contract.struct_size = sizeof contract;
+  return contract;
+}
 
 const std::vector<Family>& families() {
   static const std::vector<Family> all = {rms_norm_family(), gated_rms_norm_family(), causal_conv1d_family(),
-                                          ssd_scan_family(), ssm_state_update_family(), mamba2_decode_step_family(), ssd_scan_normed_family()};
+                                          ssd_scan_family(), ssm_state_update_family(), mamba2_decode_step_family()};
   return all;
 }
 

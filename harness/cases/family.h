@@ -14,6 +14,9 @@ namespace assay::harness {
 
 enum class Tier { quick, full, soak };
 
+// Products of the stored operands, float32 sums, accurate functions.
+assay_contract plain_contract(const Call& call);
+
 struct Family {
   std::string name;  // "rms_norm"
 
@@ -31,6 +34,9 @@ struct Family {
   // values in its outputs: an output that depends on another one is judged on the candidate's own. `exact`: the inputs
   // are of fill `integer`.
   std::function<std::vector<Expectation>(const Call& call, const assay_contract& contract, bool exact)> expect;
+
+  // How upstream's kernels compute this call, and fixtures were recorded.
+  std::function<assay_contract(const Call& call)> upstream_contract = plain_contract;
 };
 
 const std::vector<Family>& families();

@@ -5,7 +5,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
+#include <string>
 
 namespace assay::harness {
 namespace {
@@ -39,7 +41,7 @@ void drop(Fixture& f, const char* name) {
 }
 
 TEST(FixtureCalls, ForwardAndBackward) {
-  const std::vector<FixtureCall> calls = fixture_calls(gated());
+  const std::vector<FixtureCall> calls = fixture_calls(gated()).calls;
   ASSERT_EQ(calls.size(), 2u);
   EXPECT_EQ(calls[0].call.op, "gated_rms_norm.forward");
   EXPECT_EQ(calls[1].call.op, "gated_rms_norm.backward");
@@ -50,25 +52,27 @@ TEST(FixtureCalls, ForwardAndBackward) {
   Fixture forward_only = gated();
   for (const char* name : {"grad.output.hidden_states", "grad.input.hidden_states", "grad.input.gate", "grad.weight"})
     drop(forward_only, name);
-  EXPECT_EQ(fixture_calls(forward_only).size(), 1u);
+  EXPECT_EQ(fixture_calls(forward_only).calls.size(), 1u);
 }
 
-TEST(FixtureCalls, WhatDoesNotFitIsNamed) {
-  const auto message = [](auto&& change) -> std::string {
-    Fixture f = gated();
+// Expects that a changed fixture is refused at this pointer, with this text.
+auto refusals(Fixture (*make)()) {
+  return [make](const char* pointer, const char* text, auto&& change) {
+    Fixture f = make();
     change(f);
+    std::string message = "no error";
     try {
       fixture_calls(f);
     } catch (const FixtureError& e) {
-      return e.what();
+      message = e.what();
     }
-    return "no error";
+    EXPECT_NE(message.find(f.file.string() + ": " + pointer), std::string::npos) << message;
+    EXPECT_NE(message.find(text), std::string::npos) << message;
   };
-  const auto expect = [&](const char* pointer, const char* text, auto&& change) {
-    const std::string m = message(change);
-    EXPECT_NE(m.find(std::string("gated.json: ") + pointer), std::string::npos) << m;
-    EXPECT_NE(m.find(text), std::string::npos) << m;
-  };
+}
+
+TEST(FixtureCalls, WhatDoesNotFitIsNamed) {
+  const auto expect = refusals(gated);
   expect("/tensors/input.gate/shape", "rows = 4", [](Fixture& f) {
     tensor(f, "input.gate") = filled("input.gate", DType::float32, {4, 8});
   });
@@ -100,8 +104,141 @@ TEST(FixtureCalls, WhatDoesNotFitIsNamed) {
   expect("/layer", "no kernel", [](Fixture& f) { f.layer = "attention"; });
 }
 
+HostTensor numbers(const char* name, DType dtype, Shape shape, const std::vector<double>& values) {
+  HostTensor t = make_tensor(name, Role::in, dtype, std::move(shape));
+  for (std::size_t i = 0; i < values.size(); ++i) t.set(static_cast<std::int64_t>(i), values[i]);
+  return t;
+}
+
+Fixture scan() {
+  Fixture f;
+  f.file = "scan.json";
+  f.name = "scan";
+  f.layer = "ssd_scan";
+  f.path = "train";
+  f.attributes = {{"chunk_size", 16}, {"dt_softplus", true}, {"dt_limit", {0.25, "inf"}}};
+  for (const char* name : {"input.x", "output.y", "grad.output.y"})
+    f.tensors.push_back(filled(name, DType::bfloat16, {2, 3, 4, 8}));
+  f.tensors.push_back(filled("input.dt", DType::bfloat16, {2, 3, 4}));
+  f.tensors.push_back(filled("input.A", DType::float32, {4}));
+  f.tensors.push_back(filled("input.D", DType::float32, {4, 8}));
+  for (const char* name : {"input.B", "input.C"}) f.tensors.push_back(filled(name, DType::bfloat16, {2, 3, 2, 16}));
+  f.tensors.push_back(numbers("input.seq_idx", DType::int64, {2, 3}, {0, 1, 1, 0, 0, 0}));
+  f.tensors.push_back(filled("output.final_state", DType::float32, {2, 4, 8, 16}));
+  return f;
+}
+
+TEST(FixtureCalls, TheScanHasTwoLimitsInOneAttributeAndDocumentsOfAnyWidth) {
+  const FixtureCalls all = fixture_calls(scan());
+  ASSERT_EQ(all.calls.size(), 1u);  // an incoming gradient alone asks for no backward pass
+  EXPECT_EQ(all.missing, "");
+  const Call& call = all.calls[0].call;
+  EXPECT_EQ(call.integer("dt_softplus"), 1);
+  EXPECT_EQ(call.number("dt_min"), 0.25);
+  EXPECT_EQ(call.number("dt_max"), HUGE_VAL);
+  EXPECT_EQ(call.tensor("input.seq_idx").dtype, DType::int32);
+  EXPECT_EQ(call.tensor("input.seq_idx").at(1), scan().tensor("input.seq_idx").at(1));
+  EXPECT_EQ(all.calls[0].recorded.size(), 2u);
+}
+
+TEST(FixtureCalls, WhatDoesNotFitAScanIsNamed) {
+  const auto expect = refusals(scan);
+  expect("/attributes/dt_limit", "want [low, high]", [](Fixture& f) { f.attributes["dt_limit"] = 3; });
+  expect("/attributes/dt_limit", "want [low, high]", [](Fixture& f) { f.attributes["dt_limit"] = {"inf", 1}; });
+  expect("/attributes/dt_limit", "low <= high", [](Fixture& f) { f.attributes["dt_limit"] = {2, 1}; });
+  expect("/attributes/dt_softplus", "want true or false", [](Fixture& f) { f.attributes["dt_softplus"] = 1; });
+  expect("/attributes/chunk_size", "at least 1", [](Fixture& f) { f.attributes["chunk_size"] = 0; });
+  expect("/attributes/steps", "unknown", [](Fixture& f) { f.attributes["steps"] = 2; });
+  expect("/tensors/input.B/shape", "divides heads = 4", [](Fixture& f) {
+    for (const char* name : {"input.B", "input.C"}) tensor(f, name) = filled(name, DType::bfloat16, {2, 3, 3, 16});
+  });
+  expect("/tensors/input.D/shape", "want [heads]",
+         [](Fixture& f) { tensor(f, "input.D") = filled("input.D", DType::float32, {4, 8, 1}); });
+  expect("/tensors/input.D/shape", "head_dim = 7",
+         [](Fixture& f) { tensor(f, "input.D") = filled("input.D", DType::float32, {4, 7}); });
+  expect("/tensors/input.x/shape", "want [batch, seq_len, heads, head_dim]",
+         [](Fixture& f) { tensor(f, "input.x") = filled("input.x", DType::bfloat16, {1, 2, 3, 4, 8}); });
+  expect("/tensors/input.A/dtype", "want float32",
+         [](Fixture& f) { tensor(f, "input.A") = filled("input.A", DType::bfloat16, {4}); });
+  expect("/tensors/input.seq_idx/data/2", "want an int32", [](Fixture& f) { tensor(f, "input.seq_idx").set(2, 0x1p32); });
+  expect("/tensors/output.state", "unknown",
+         [](Fixture& f) { f.tensors.push_back(filled("output.state", DType::float32, {1})); });
+}
+
+TEST(FixtureCalls, BoundariesOfDocumentsAreChecked) {
+  const auto with = [](std::vector<double> boundaries, std::int64_t states) {
+    return [=](Fixture& f) {
+      f.tensors.push_back(
+          numbers("input.cu_seqlens", DType::int32, {static_cast<std::int64_t>(boundaries.size())}, boundaries));
+      f.tensors.push_back(filled("output.varlen_states", DType::bfloat16, {states, 4, 8, 16}));
+    };
+  };
+  Fixture f = scan();
+  with({0, 1, 1, 3}, 3)(f);
+  EXPECT_EQ(fixture_calls(f).calls[0].recorded.size(), 3u);
+  const auto expect = refusals(scan);
+  expect("/tensors/input.cu_seqlens/data/0", "want 0 .. 0", with({1, 3}, 1));
+  expect("/tensors/input.cu_seqlens/data/2", "want 2 .. 3", with({0, 2, 1}, 2));
+  expect("/tensors/input.cu_seqlens/data/1", "want 0 .. 3", with({0, 4}, 1));
+  expect("/tensors/input.cu_seqlens/shape", "one number more", with({0, 3}, 2));
+  expect("/tensors", "no \"input.cu_seqlens\"", [](Fixture& g) {
+    g.tensors.push_back(filled("output.varlen_states", DType::bfloat16, {1, 4, 8, 16}));
+  });
+}
+
+Fixture steps() {
+  Fixture f;
+  f.file = "steps.json";
+  f.name = "steps";
+  f.layer = "ssm_state_update";
+  f.path = "decode";
+  f.attributes = {{"steps", 2}, {"dt_softplus", false}};
+  f.tensors.push_back(filled("input.state", DType::bfloat16, {3, 4, 8, 16}));
+  f.tensors.push_back(filled("input.A", DType::float32, {4}));
+  for (const std::string at : {"step.0.", "step.1."}) {
+    f.tensors.push_back(filled((at + "input.x").c_str(), DType::float32, {3, 4, 8}));
+    f.tensors.push_back(filled((at + "input.dt").c_str(), DType::float32, {3, 4}));
+    f.tensors.push_back(filled((at + "input.B").c_str(), DType::float32, {3, 2, 16}));
+    f.tensors.push_back(filled((at + "input.C").c_str(), DType::float32, {3, 2, 16}));
+    f.tensors.push_back(filled((at + "output.y").c_str(), DType::float32, {3, 4, 8}));
+    f.tensors.push_back(filled((at + "output.state").c_str(), DType::bfloat16, {3, 4, 8, 16}));
+  }
+  tensor(f, "step.0.output.state").set(5, 42);
+  tensor(f, "step.1.output.state").set(5, 17);
+  return f;
+}
+
+TEST(FixtureCalls, EveryStepStartsFromTheStateRecordedBefore) {
+  const FixtureCalls all = fixture_calls(steps());
+  ASSERT_EQ(all.calls.size(), 2u);
+  for (std::size_t k = 0; k < 2; ++k) {
+    const FixtureCall& fc = all.calls[k];
+    EXPECT_FALSE(fc.follows);
+    EXPECT_EQ(fc.step, k == 0 ? "step.0" : "step.1");
+    EXPECT_EQ(fc.call.integer("dt_softplus"), 0);
+    EXPECT_EQ(fc.call.tensor("state").role, Role::inout);
+    EXPECT_EQ(fc.call.tensor("state").at(5), k == 0 ? steps().tensor("input.state").at(5) : 42);
+    ASSERT_EQ(fc.recorded.size(), 2u);
+    EXPECT_EQ(fc.recorded[0].name, "state");
+    EXPECT_EQ(fc.recorded[0].at(5), k == 0 ? 42 : 17);
+  }
+}
+
+TEST(FixtureCalls, WhatDoesNotFitAStepIsNamed) {
+  const auto expect = refusals(steps);
+  expect("/attributes/steps", "missing", [](Fixture& f) { f.attributes.erase("steps"); });
+  expect("/attributes/steps", "0; want", [](Fixture& f) { f.attributes["steps"] = 0; });
+  expect("/tensors", "no \"input.x\"", [](Fixture& f) { f.attributes["steps"] = 3; });
+  expect("/tensors/step.1.input.x", "unknown", [](Fixture& f) { f.attributes["steps"] = 1; });
+  expect("/tensors/step.1.input.B/shape", "groups = 4",
+         [](Fixture& f) { tensor(f, "step.1.input.B") = filled("step.1.input.B", DType::float32, {3, 4, 16}); });
+  expect("/tensors/input.state_batch_indices/data/1", "that no other has", [](Fixture& f) {
+    f.tensors.push_back(make_tensor("input.state_batch_indices", Role::in, DType::int32, {3}));
+  });
+}
+
 TEST(FixtureCalls, LinkFillsWhatAnEarlierStepWrote) {
-  std::vector<FixtureCall> calls = fixture_calls(gated());
+  std::vector<FixtureCall> calls = fixture_calls(gated()).calls;
   HostTensor saved = make_tensor("saved", Role::saved, DType::uint8, {24});
   saved.set(3, 7);
   link(calls[1].call, {saved});

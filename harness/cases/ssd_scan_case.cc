@@ -6,7 +6,7 @@
 //
 // limits:    of Delta: open (0 to infinity), or closed (both of them at work).
 // states:    none, final (output), both (an initial state, too).
-// documents: no, or packed: seq_idx.
+// documents: no, packed (seq_idx), or varlen (the states at their ends, too: one row, no initial state).
 // dt:        its dtype: the model's, or f32. params: that of D, dt_bias and the initial state.
 // layout:    compact, or strided: x, B and C are views, as slices of the convolution's output are; dt and z, as slices
 //            of in_proj's.
@@ -50,7 +50,7 @@ void check(const Case& c) {
               {"softplus", answers},
               {"limits", {"open", "closed"}},
               {"states", {"none", "final", "both"}},
-              {"documents", {"no", "packed"}},
+              {"documents", {"no", "packed", "varlen"}},
               {"dt", {"model", "f32"}},
               {"params", {"f32", "model"}},
               {"layout", {"compact", "strided"}}},
@@ -60,6 +60,8 @@ void check(const Case& c) {
     if (c.size(axis) < 1) fail(fmt::format("{}=0; want at least 1", axis));
   if (c.size("heads") % c.size("groups") != 0)
     fail(fmt::format("groups={} does not divide heads={}", c.size("groups"), c.size("heads")));
+  if (c.option("documents") == "varlen" && (c.size("batch") != 1 || c.option("states") == "both"))
+    fail("documents=varlen needs batch=1 and no initial state");
   if (c.fill == "integer" && !has_integer_fill(problem_of(c)))
     fail("fill=integer needs seq_len of at most 320 and state_size of at most 256");
 }
@@ -106,9 +108,15 @@ std::vector<Call> calls(const Case& c) {
   if (c.option("gate") == "yes") add_tokens("input.z", c.dtype, x, in.z, projected);
   if (p.bias) add("input.dt_bias", params, {p.heads}, in.dt_bias);
   if (c.option("states") == "both") add("input.initial_state", params, states, in.initial_state);
-  if (c.option("documents") == "packed") add("input.seq_idx", DType::int32, {p.batch, p.seq_len}, in.seq_idx);
+  const bool varlen = c.option("documents") == "varlen";
+  const auto boundaries = static_cast<std::int64_t>(in.cu_seqlens.size());
+  if (c.option("documents") != "no")
+    add("input.seq_idx", DType::int32, {p.batch, p.seq_len},
+        varlen ? seq_idx_of(in.cu_seqlens, p.seq_len) : in.seq_idx);
+  if (varlen) add("input.cu_seqlens", DType::int32, {boundaries}, in.cu_seqlens);
   add("output.y", c.dtype, x);
   if (c.option("states") != "none") add("output.final_state", DType::float32, states);
+  if (varlen) add("output.varlen_states", c.dtype, {boundaries - 1, p.heads, p.head_dim, p.state_size});
   return {call};
 }
 
@@ -116,7 +124,7 @@ std::vector<Call> calls(const Case& c) {
 template <class T>
 struct Operands {
   Tensor<T> x, dt, A, B, C, D, z, dt_bias, initial_state;
-  std::vector<std::int32_t> seq_idx;
+  std::vector<std::int32_t> seq_idx, cu_seqlens;
   const Call& call;
 
   explicit Operands(const Call& call_)
@@ -129,9 +137,14 @@ struct Operands {
         z(tensor(call_, "input.z")),
         dt_bias(tensor(call_, "input.dt_bias")),
         initial_state(tensor(call_, "input.initial_state")),
-        call(call_) {
-    if (const HostTensor* ids = call.find("input.seq_idx"))
-      for (std::int64_t i = 0; i < ids->size(); ++i) seq_idx.push_back(static_cast<std::int32_t>(ids->at(i)));
+        seq_idx(numbers(call_, "input.seq_idx")),
+        cu_seqlens(numbers(call_, "input.cu_seqlens")),
+        call(call_) {}
+  static std::vector<std::int32_t> numbers(const Call& call, const char* name) {
+    std::vector<std::int32_t> result;
+    const HostTensor* t = call.find(name);
+    for (std::int64_t i = 0; t && i < t->size(); ++i) result.push_back(static_cast<std::int32_t>(t->at(i)));
+    return result;
   }
   static Tensor<T> tensor(const Call& call, const char* name) {
     return call.find(name) ? to_reference<T>(call.tensor(name)) : Tensor<T>();
@@ -162,7 +175,12 @@ template <class T>
 std::vector<std::pair<std::string, Tensor<T>>> evaluate(const reference::Numerics<T>& num, const Call& call) {
   const Operands<T> o(call);
   auto r = reference::ssd_scan_forward<T>(num, o.inputs());
-  return {{"output.y", std::move(r.y)}, {"output.final_state", std::move(r.final_state)}};
+  std::vector<std::pair<std::string, Tensor<T>>> result;
+  result.emplace_back("output.y", std::move(r.y));
+  result.emplace_back("output.final_state", std::move(r.final_state));
+  if (call.find("output.varlen_states"))
+    result.emplace_back("output.varlen_states", reference::ssd_scan_varlen_states<T>(num, o.inputs(), o.cu_seqlens));
+  return result;
 }
 
 std::vector<Expectation> expect(const Call& call, const assay_contract& contract, bool exact) {
@@ -179,11 +197,22 @@ std::vector<Expectation> expect(const Call& call, const assay_contract& contract
     Expectation& e = result.emplace_back(expectation_of(call, name, exact));
     e.oracle = to_double(oracle[k].second);
     e.matched = to_double(matched[k].second);
-    Tolerance& t = name == "output.y" ? tolerance.y : tolerance.final_state;
+    Tolerance& t = name == "output.y"             ? tolerance.y
+                   : name == "output.final_state" ? tolerance.final_state
+                                                  : tolerance.varlen_states;
     e.limit = std::move(t.limit);
     e.freedom = std::move(t.freedom);
   }
   return result;
+}
+
+// Triton's products: bfloat16 operands on tensor cores; float32 ones were recorded in float32.
+assay_contract upstream_contract(const Call& call) {
+  assay_contract contract = plain_contract(call);
+  if (call.tensor("input.x").dtype == DType::float32) return contract;
+  contract.multiply = ASSAY_MULTIPLY_BF16;
+  contract.accumulate = ASSAY_ACCUMULATE_FP32_TENSOR_CORE;
+  return contract;
 }
 
 std::vector<Case> cases(Tier tier) {
@@ -224,6 +253,7 @@ std::vector<Case> cases(Tier tier) {
         if (tier == Tier::quick && k >= small && fill != std::string("model")) continue;
         ++seed;
         const Choice& choice = kChoices[seed % std::size(kChoices)];
+        const bool varlen = s.batch == 1 && choice.states != std::string("both") && choice.D == std::string("head");
         const auto pick = [&](std::uint64_t one_in, const char* rare, const char* other) {
           return seed % one_in == 0 ? rare : other;
         };
@@ -241,7 +271,7 @@ std::vector<Case> cases(Tier tier) {
                            {"softplus", pick(7, "no", "yes")},
                            {"limits", pick(3, "closed", "open")},
                            {"states", choice.states},
-                           {"documents", choice.documents},
+                           {"documents", varlen ? "varlen" : choice.documents},
                            {"dt", pick(4, "f32", "model")},
                            {"params", pick(6, "model", "f32")},
                            {"layout", seed / 2 % 2 == 0 ? "strided" : "compact"}},
@@ -255,7 +285,12 @@ std::vector<Case> cases(Tier tier) {
 }  // namespace
 
 Family ssd_scan_family() {
-  return {.name = "ssd_scan", .cases = cases, .check = check, .calls = calls, .expect = expect};
+  return {.name = "ssd_scan",
+          .cases = cases,
+          .check = check,
+          .calls = calls,
+          .expect = expect,
+          .upstream_contract = upstream_contract};
 }
 
 }  // namespace assay::harness

@@ -67,6 +67,18 @@ std::vector<double> documents(const ScanProblem& p) {
   return result;
 }
 
+// Every third document is empty, and the last one may end before the row does.
+std::vector<double> boundaries(const ScanProblem& p) {
+  const Random lengths(p.seed, "input.cu_seqlens");
+  std::vector<double> result = {0};
+  for (std::uint64_t n = 0;; ++n) {
+    const std::int64_t longest = lengths.uniform(2 * n) < 0.5 ? 3 : std::max<std::int64_t>(3, p.seq_len / 2);
+    const double length = n % 3 == 1 ? 0 : static_cast<double>(lengths.integer(2 * n + 1, 1, longest));
+    if (result.back() + length > static_cast<double>(p.seq_len)) return result;
+    result.push_back(result.back() + length);
+  }
+}
+
 struct Sizes {
   std::int64_t channels, x, steps, keys, states;
 };
@@ -156,6 +168,13 @@ ScanInputs real_inputs(const ScanProblem& p, const Draws& draws) {
 
 }  // namespace
 
+std::vector<double> seq_idx_of(const std::vector<double>& cu_seqlens, std::int64_t seq_len) {
+  return filled(seq_len, [&](std::int64_t t) {
+    const auto ends = std::upper_bound(cu_seqlens.begin() + 1, cu_seqlens.end(), static_cast<double>(t));
+    return static_cast<double>(ends - (cu_seqlens.begin() + 1));
+  });
+}
+
 bool has_integer_fill(const ScanProblem& p) {
   return p.seq_len <= kMostIntegerTokens && p.state_size <= kMostIntegerStates;
 }
@@ -164,6 +183,7 @@ ScanInputs scan_inputs(const ScanProblem& p) {
   const Draws draws(p.seed);
   ScanInputs in = p.fill == "integer" ? integer_inputs(p, draws) : real_inputs(p, draws);
   in.seq_idx = documents(p);
+  in.cu_seqlens = boundaries(p);
   return in;
 }
 

@@ -25,6 +25,7 @@ struct ScanInputs {
   std::vector<double> B, C;           // [batch, seq_len, groups, state_size]
   std::vector<double> initial_state;  // [batch, heads, head_dim, state_size]
   std::vector<double> seq_idx;        // [batch, seq_len]; even rows begin with 0, odd ones do not
+  std::vector<double> cu_seqlens;     // of other documents, some of them empty, and tokens after the last
   double dt_min = 0, dt_max = 0;      // dt_max is infinite unless limited
 };
 
@@ -32,6 +33,9 @@ struct ScanInputs {
 // decay 1; A = -1000, decay 0; A = -ln 2 / 32, decay 1/2 or 1/4 by token. B and C are +-1, x is +-1 or +-3. For heads
 // of decay 1 and 0 every C . B times Delta and every state is a whole number of at most 8 bits times 32, so that chunks
 // round nothing in bfloat16.
+// The numbers of the tokens of documents in a row.
+std::vector<double> seq_idx_of(const std::vector<double>& cu_seqlens, std::int64_t seq_len);
+
 bool has_integer_fill(const ScanProblem& problem);
 ScanInputs scan_inputs(const ScanProblem& problem);
 

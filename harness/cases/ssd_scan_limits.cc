@@ -28,6 +28,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "harness/cases/step_size.h"
 
@@ -151,7 +152,8 @@ Products products_of(const ScanOperands& in, std::int64_t row, std::int64_t grou
 // The state of one head along time, [head_dim, state_size], with what its errors are made of.
 class State {
  public:
-  State(const ScanOperands& in, std::int64_t row, std::int64_t head)
+  // `initial`: of all rows and heads; empty: zeros.
+  State(const ScanOperands& in, std::int64_t row, std::int64_t head, std::span<const double> initial)
       : in_(in),
         row_(row),
         head_(head),
@@ -164,17 +166,19 @@ class State {
         walk2_(h_),
         functions_(h_),
         floor_(h_) {
-    if (in.initial_state.empty()) return;
-    const double* initial = &in.initial_state[size((row * in.heads + head) * count_)];
-    for (std::int64_t i = 0; i < count_; ++i) {
-      h_[size(i)] = initial[i], magnitudes_[size(i)] = std::fabs(initial[i]);
-      squares_[size(i)] = largest2_[size(i)] = initial[i] * initial[i];
+    if (initial.empty()) return;
+    tokens_ = 1;
+    for (std::size_t i = 0; i < h_.size(); ++i) {
+      h_[i] = initial[size((row * in.heads + head) * count_) + i], magnitudes_[i] = std::fabs(h_[i]);
+      squares_[i] = largest2_[i] = h_[i] * h_[i];
     }
   }
 
   void step(const Head& s, std::int64_t t) {
     const std::int64_t token = row_ * in_.seq_len + t, N = in_.state_size;
     const double a = s.decay[size(t)], delta = s.delta[size(t)], c = s.window[size(t)];
+    tokens_ = s.begins[size(t)] == t ? 1 : tokens_ + 1;
+    window_ = std::max(window_, c);
     const double *x = &in_.x[size((token * in_.heads + head_) * in_.head_dim)],
                  *B = &in_.B[size((token * in_.groups + in_.group_of(head_)) * N)];
     for (std::int64_t p = 0; p < in_.head_dim; ++p)
@@ -192,35 +196,36 @@ class State {
       }
   }
 
-  // sum_n C_n^2 of each n's largest carried square; sums over n of |C_n h_n|.
+  // sum_n C_n^2 times the largest carried square of each n.
   double carried2(const double* C, std::int64_t p) const {
     double sum = 0;
     for (std::int64_t n = 0; n < in_.state_size; ++n) sum += C[n] * C[n] * largest2_[size(p * in_.state_size + n)];
     return sum;
   }
 
-  // `tokens`: how many the state is made of. `window`: the largest c of them.
-  Parts parts(std::int64_t i, double tokens, double window, const assay_contract& contract) const {
+  Parts parts(std::int64_t i, const assay_contract& contract) const {
     const std::size_t at = size(i);
     Parts p;
     p.value = h_[at];
+    if (window_ < 0) return p;  // no token: a copy
     p.tokens2 = p.operands2 = squares_[at];
     p.stored2 = squares_[at];
     p.carried2 = largest2_[at];
     p.magnitudes = magnitudes_[at];
-    p.steps = accumulator_updates(tokens, contract);
-    p.drift = drift_[at], p.walk2 = walk2_[at], p.window = window;
+    p.steps = accumulator_updates(tokens_, contract) + 1;
+    p.drift = drift_[at], p.walk2 = walk2_[at], p.window = window_;
     p.functions = functions_[at] + magnitudes_[at] * exp_error(0, contract);
     p.floor = floor_[at] + kTiny;
     return p;
   }
   std::int64_t count() const { return count_; }
-  double value(std::int64_t i) const { return h_[size(i)]; }
 
  private:
   const ScanOperands& in_;
   std::int64_t row_, head_, count_;
   Values h_, squares_, magnitudes_, largest2_, drift_, walk2_, functions_, floor_;
+  double tokens_ = 0;   // that the state is made of
+  double window_ = -1;  // the largest c of all tokens; -1: there was none
 };
 
 // y of one head at one token, all channels.
@@ -320,11 +325,78 @@ class Output {
   Values exponents_;  // of L_tj
 };
 
-// One of an output's elements, whose error before its rounding is `limit` or `freedom`.
-void put(Tolerance& out, std::size_t i, bool final_rounding, DType dtype, double value, double limit, double freedom) {
-  out.limit[i] = with_rounding(final_rounding, dtype, value, limit);
-  out.freedom[i] = freedom;
-}
+// Writes what one head of one row contributes.
+class HeadTolerance {
+ public:
+  HeadTolerance(const ScanOperands& in, std::int64_t row, std::int64_t head, const assay_contract& contract, bool exact)
+      : in_(in),
+        row_(row),
+        head_(head),
+        contract_(contract),
+        errors_(in.dtype, contract),
+        exact_(exact),
+        steps_(head_at(in, row, head, contract)),
+        only_functions_err_(exact && steps_.decays_are_exact) {}
+
+  void scan(const Products& products, Tolerance& y, Tolerance& final_state) const {
+    State state(in_, row_, head_, in_.initial_state);
+    Output output(in_, row_, head_, steps_, products, contract_);
+    for (std::int64_t t = 0; t < in_.seq_len; ++t) {
+      state.step(steps_, t);
+      const std::vector<Parts>& parts = output.at(t, state);
+      for (std::int64_t p = 0; p < in_.head_dim; ++p)
+        put_y(y, size(((row_ * in_.seq_len + t) * in_.heads + head_) * in_.head_dim + p), parts[size(p)]);
+    }
+    put_state(final_state, row_, DType::float32, state);
+  }
+
+  void document(std::int64_t m, Tolerance& varlen_states) const {
+    State state(in_, row_, head_, {});
+    const auto end = static_cast<std::int64_t>(in_.cu_seqlens[size(m + 1)]);
+    for (auto t = static_cast<std::int64_t>(in_.cu_seqlens[size(m)]); t < end; ++t) state.step(steps_, t);
+    put_state(varlen_states, m, in_.dtype, state);
+  }
+
+ private:
+  double error(const Parts& parts, const Budget& b) const { return only_functions_err_ ? 0 : errors_.of(parts, b); }
+
+  void put_y(Tolerance& out, std::size_t i, const Parts& parts) const {
+    double value = parts.value, limit = error(parts, kLimit), freedom = error(parts, kFreedom);
+    if (!in_.z.empty()) {
+      constexpr Budget kFunctionsAlone{0, 0, 0};
+      limit = gated(value, limit, in_.z[i], only_functions_err_ ? kFunctionsAlone : kLimit);
+      freedom = gated(value, freedom, in_.z[i], kFreedom);
+      value *= in_.z[i] / (1 + std::exp(-in_.z[i]));
+    }
+    out.limit[i] = with_rounding(!exact_, in_.dtype, value, limit);
+    out.freedom[i] = freedom;
+  }
+
+  // The error of value silu(z), `before` being that of the value.
+  double gated(double value, double before, double z, const Budget& b) const {
+    const Gate gate = gate_at(z, b, contract_);
+    return before * std::fabs(gate.silu) + std::fabs(value * gate.silu) * (gate.silu_error + b.rounding * kUnit) +
+           std::fabs(value) * kSiluFloor + kTiny;
+  }
+
+  // `place`: which of the output's states, one for each head.
+  void put_state(Tolerance& out, std::int64_t place, DType dtype, const State& state) const {
+    for (std::int64_t i = 0; i < state.count(); ++i) {
+      const Parts parts = state.parts(i, contract_);
+      const std::size_t at = size((place * in_.heads + head_) * state.count() + i);
+      out.limit[at] = with_rounding(!exact_, dtype, parts.value, error(parts, kLimit));
+      out.freedom[at] = error(parts, kFreedom);
+    }
+  }
+
+  const ScanOperands& in_;
+  std::int64_t row_, head_;
+  const assay_contract& contract_;
+  Errors errors_;
+  bool exact_;
+  Head steps_;
+  bool only_functions_err_;
+};
 
 }  // namespace
 
@@ -350,6 +422,7 @@ ScanOperands scan_operands(const Call& call) {
           .dt_bias = values("input.dt_bias"),
           .initial_state = values("input.initial_state"),
           .seq_idx = values("input.seq_idx"),
+          .cu_seqlens = call.find("output.varlen_states") ? values("input.cu_seqlens") : Values(),
           .D_per_channel = call.find("input.D") && call.tensor("input.D").shape.size() == 2,
           .dt_softplus = call.integer("dt_softplus") != 0,
           // As a kernel has them.
@@ -359,45 +432,18 @@ ScanOperands scan_operands(const Call& call) {
 }
 
 ScanTolerance scan_tolerance(const ScanOperands& in, const assay_contract& contract, bool exact) {
-  const std::int64_t T = in.seq_len, H = in.heads, P = in.head_dim;
-  ScanTolerance out{make_tolerance(size(in.batch * T * H * P)), make_tolerance(size(in.batch * H * P * in.state_size))};
-  const Errors errors(in.dtype, contract);
+  const std::int64_t states = in.heads * in.head_dim * in.state_size;
+  ScanTolerance out{.y = make_tolerance(size(in.batch * in.seq_len * in.heads * in.head_dim)),
+                    .final_state = make_tolerance(size(in.batch * states)),
+                    .varlen_states = make_tolerance(size(in.documents() * states))};
   for (std::int64_t row = 0; row < in.batch; ++row)
     for (std::int64_t group = 0; group < in.groups; ++group) {
       const Products products = products_of(in, row, group);
-      for (std::int64_t head = group * (H / in.groups); head < (group + 1) * (H / in.groups); ++head) {
-        const Head steps = head_at(in, row, head, contract);
-        const bool has_exact_values = exact && steps.decays_are_exact;
-        const auto error = [&](const Parts& p, const Budget& b) { return has_exact_values ? 0 : errors.of(p, b); };
-        State state(in, row, head);
-        Output output(in, row, head, steps, products, contract);
-        double window = 0;
-        for (std::int64_t t = 0; t < T; ++t) {
-          state.step(steps, t);
-          window = std::max(window, steps.window[size(t)]);
-          const std::vector<Parts>& y = output.at(t, state);
-          for (std::int64_t p = 0; p < P; ++p) {
-            const std::size_t at = size(((row * T + t) * H + head) * P + p);
-            double value = y[size(p)].value, limit = error(y[size(p)], kLimit), freedom = error(y[size(p)], kFreedom);
-            if (!in.z.empty()) {
-              const auto gated = [&](double before, const Budget& b) {
-                const Gate gate = gate_at(in.z[at], b, contract);
-                return before * std::fabs(gate.silu) +
-                       std::fabs(value * gate.silu) * (gate.silu_error + b.rounding * kUnit) +
-                       std::fabs(value) * kSiluFloor + kTiny;
-              };
-              limit = gated(limit, has_exact_values ? Budget{0, 0, 0} : kLimit), freedom = gated(freedom, kFreedom);
-              value *= in.z[at] / (1 + std::exp(-in.z[at]));
-            }
-            put(out.y, at, !exact, in.dtype, value, limit, freedom);
-          }
-        }
-        const double tokens = static_cast<double>(T == 0 ? 0 : T - std::max<std::int64_t>(steps.begins.back(), 0));
-        for (std::int64_t i = 0; i < state.count(); ++i) {
-          const Parts parts = state.parts(i, tokens + 1, window, contract);
-          put(out.final_state, size((row * H + head) * state.count() + i), !exact, DType::float32, state.value(i),
-              T == 0 ? 0 : error(parts, kLimit), T == 0 ? 0 : error(parts, kFreedom));
-        }
+      const std::int64_t heads = in.heads / in.groups;
+      for (std::int64_t head = group * heads; head < (group + 1) * heads; ++head) {
+        const HeadTolerance tolerance(in, row, head, contract, exact);
+        tolerance.scan(products, out.y, out.final_state);
+        for (std::int64_t m = 0; m < in.documents(); ++m) tolerance.document(m, out.varlen_states);
       }
     }
   return out;

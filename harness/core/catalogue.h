@@ -11,7 +11,15 @@
 namespace assay::harness {
 
 // Which dtype a tensor has: that of the case, or a fixed one.
-enum class DTypeRule { model, float32, int32, int64, boolean, residual /* model, or float32 if the stream is */ };
+enum class DTypeRule {
+  model,
+  float32,
+  int32,
+  int64,
+  boolean,
+  residual,  // model, or float32 if the stream is
+  either     // float32 or bfloat16, whatever the model's is
+};
 
 struct TensorSpec {
   std::string name;  // "input.hidden_states", as in calls and fixtures
@@ -21,11 +29,12 @@ struct TensorSpec {
   bool optional = false;
   bool strided = false;     // may be a view whose rows lie further apart than its width
   bool infinities = false;  // infinities are legal values (a mask), NaN never is
+  std::vector<std::string> or_axes = {};  // another shape that it may have
 };
 
 struct AttributeSpec {
   std::string name;
-  std::string kind;  // "int", "float", "string"
+  std::string kind;  // "int", "flag" (an int, 0 or 1), "float", "string"
   std::string meaning;
 };
 

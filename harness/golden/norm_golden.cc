@@ -5,17 +5,14 @@
 namespace assay::harness {
 
 GoldenEvaluation evaluate_kernel_fixture(const Fixture& fixture) {
-  // Upstream's own contract: products of the stored operands, float32 sums, accurate functions.
-  assay_contract contract{};
-  contract.struct_size = sizeof contract;
-
   const Family& fam = *family_of_layer(fixture.layer);
   std::vector<GoldenTensor> result;
   std::vector<HostTensor> outputs;
-  for (FixtureCall& fc : fixture_calls(fixture)) {
+  FixtureCalls all = fixture_calls(fixture);
+  for (FixtureCall& fc : all.calls) {
     link(fc.call, outputs);
     for (const HostTensor& t : fc.recorded) fc.call.tensor(t.name).bytes = t.bytes;
-    for (Expectation& e : fam.expect(fc.call, contract, false)) {
+    for (Expectation& e : fam.expect(fc.call, fam.upstream_contract(fc.call), false)) {
       GoldenTensor g{
           .name = e.tensor, .dtype = e.dtype, .shape = e.shape, .recorded = fc.call.tensor(e.tensor).to_double()};
       g.oracle = std::move(e.oracle);

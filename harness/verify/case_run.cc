@@ -159,11 +159,12 @@ bool planted_goes_unnoticed(const Expectation& want, const std::vector<double>& 
   return element_passes(want, i, planted);
 }
 
-// The candidate's output against a fixture's: both may err by the limit.
-TensorResult judge_recorded(const Expectation& want, const HostTensor& recorded, const std::vector<double>& got) {
+// The candidate's output against a fixture's: both may err, each by the limits of its own contract.
+TensorResult judge_recorded(const Expectation& want, const Expectation& upstream, const HostTensor& recorded,
+                            const std::vector<double>& got) {
   Expectation between = want;
   between.oracle = recorded.to_double();
-  for (double& l : between.limit) l *= 2;
+  for (std::size_t i = 0; i < between.limit.size(); ++i) between.limit[i] += upstream.limit[i];
   between.freedom.assign(between.limit.size(), HUGE_VAL);  // element by element; the relative gate has the oracle
   between.matched = between.oracle;
   TensorResult r = judge(between, got);
@@ -181,14 +182,19 @@ class Judging {
     const auto begin = std::chrono::steady_clock::now();
     std::vector<TensorResult> tensors;
     bool failed = false;
-    for (Expectation& want : item_.family->expect(e.judged, to_abi(e.contract), item_.exact)) {
+    std::vector<Expectation> upstream;
+    if (!item_.recorded.empty())
+      upstream = item_.family->expect(e.judged, item_.family->upstream_contract(e.judged), item_.exact);
+    std::vector<Expectation> wanted = item_.family->expect(e.judged, to_abi(e.contract), item_.exact);
+    for (std::size_t k = 0; k < wanted.size(); ++k) {
+      Expectation& want = wanted[k];
       const std::vector<double> got = e.judged.tensor(want.tensor).to_double();
       tensors.push_back(judge(want, got));
       failed |= tensors.back().status == Status::failed;
       if (first_) collect(want, got, tensors.back());
       for (const HostTensor& r : item_.recorded)
         if (r.name == want.tensor) {
-          tensors.push_back(judge_recorded(want, r, got));
+          tensors.push_back(judge_recorded(want, upstream[k], r, got));
           failed |= tensors.back().status == Status::failed;
         }
     }

@@ -11,8 +11,9 @@
 #include <thread>
 
 #include "harness/cases/fixture_calls.h"
-#include "harness/golden/drafts.h"
+#include "harness/core/catalogue.h"
 #include "harness/core/random.h"
+#include "harness/golden/drafts.h"
 #include "harness/golden/golden.h"
 #include "harness/verify/case_run.h"
 #include "harness/verify/run.h"
@@ -39,36 +40,60 @@ Item item_of(const Case& c, const VerifyOptions& options) {
   return item;
 }
 
-std::vector<Item> items_of(const Fixture& fixture, const VerifyOptions& options) {
-  const std::string file = fixture.file.string();
-  const Family* fam = family_of_layer(fixture.layer);
-  std::vector<Item> items;
-  std::vector<Call> calls;
-  for (FixtureCall& fc : fixture_calls(fixture)) {
-    calls.push_back(fc.call);
-    Item item;
-    item.operation = fc.call.op;
-    item.line = fmt::format("fixture {} {}", file, fc.call.op);
-    item.dtype = fixture.tensor("input.hidden_states").dtype;
-    item.family = fam;
-    item.calls = calls;
-    item.recorded = std::move(fc.recorded);
-    item.repro = fmt::format("assay verify --fixture {} --candidate {}", file, options.candidate_argument);
-    item.may_refuse = !options.own;
-    items.push_back(std::move(item));
-  }
-  return items;
+CaseRun not_supported(const std::filesystem::path& file, const std::string& operation, const std::string& message) {
+  CaseRun run;
+  run.result.line = fmt::format("fixture {} candidate", file.string());
+  run.result.operation = operation;
+  run.result.status = Status::not_supported;
+  run.result.message = message;
+  return run;
 }
 
 // What a job does: a case, one operation of a fixture on the candidate, or the reference's check of a fixture.
 struct Job {
   const Case* c = nullptr;
   const std::filesystem::path* fixture = nullptr;
+  std::string unusable;              // the fixture as calls: why there are none
   std::shared_ptr<const Item> item;  // of the fixture
 };
 
-// A fixture's jobs. A file that cannot be read is told once, by the reference's check; a layer without a kernel
-// operation says so.
+// A fixture's operations on the candidate; those that the catalogue lacks go to `settled`.
+std::vector<Job> jobs_of(const Fixture& fixture, const VerifyOptions& options, std::vector<CaseRun>& settled) {
+  const std::string file = fixture.file.string();
+  const Family* fam = family_of_layer(fixture.layer);
+  if (!fam) {
+    settled.push_back(not_supported(
+        file, fixture.layer + "." + fixture.path,
+        fmt::format("the catalogue has no kernel operation for layer \"{}\"; only the reference was judged",
+                    fixture.layer)));
+    return {};
+  }
+  std::vector<Job> jobs;
+  std::vector<Call> calls;
+  FixtureCalls all = fixture_calls(fixture);
+  for (FixtureCall& fc : all.calls) {
+    if (!fc.follows) calls.clear();
+    calls.push_back(fc.call);
+    Item item;
+    item.operation = fc.call.op;
+    item.line = fmt::format("fixture {} {}{}{}", file, fc.call.op, fc.step.empty() ? "" : " ", fc.step);
+    item.dtype = fc.call.tensor(operation(fam->name + ".forward").tensors.front().name).dtype;
+    item.family = fam;
+    item.calls = calls;
+    item.recorded = std::move(fc.recorded);
+    item.repro = fmt::format("assay verify --fixture {} --candidate {}", file, options.candidate_argument);
+    item.may_refuse = !options.own;
+    jobs.push_back({.item = std::make_shared<const Item>(std::move(item))});
+  }
+  if (!all.missing.empty())
+    settled.push_back(not_supported(
+        file, all.missing,
+        fmt::format("the catalogue has no {}; of the gradients only the reference was judged", all.missing)));
+  return jobs;
+}
+
+// A fixture's jobs. What is wrong with a file is told once, by the reference's check; a layer or operation without a
+// kernel says so.
 std::vector<Job> jobs_of(const std::filesystem::path& file, const VerifyOptions& options,
                          std::vector<CaseRun>& settled) {
   std::vector<Job> jobs = {{.fixture = &file}};
@@ -84,20 +109,11 @@ std::vector<Job> jobs_of(const std::filesystem::path& file, const VerifyOptions&
     const Fixture fixture = std::holds_alternative<Recipe>(golden)
                                 ? rebuild_draft(std::get<Recipe>(golden)).fixture
                                 : std::get<Fixture>(golden);
-    if (!family_of_layer(fixture.layer)) {
-      CaseRun run;
-      run.result.line = fmt::format("fixture {} candidate", file.string());
-      run.result.operation = fixture.layer + "." + fixture.path;
-      run.result.status = Status::not_supported;
-      run.result.message = fmt::format(
-          "the catalogue has no kernel operation for layer \"{}\"; only the reference was judged", fixture.layer);
-      settled.push_back(std::move(run));
-      return jobs;
-    }
-    for (Item& item : items_of(fixture, options))
-      jobs.push_back({.item = std::make_shared<const Item>(std::move(item))});
-  } catch (const FixtureError&) {
-  } catch (const std::invalid_argument&) {  // of a recipe's line: the check tells it, too
+    for (Job& job : jobs_of(fixture, options, settled)) jobs.push_back(std::move(job));
+  } catch (const FixtureError& e) {
+    jobs.front().unusable = e.what();
+  } catch (const std::invalid_argument& e) {  // of a recipe's line
+    jobs.front().unusable = e.what();
   }
   return jobs;
 }
@@ -108,6 +124,10 @@ CaseRun run_job(const Job& job, Worker& worker, const VerifyOptions& options) {
   if (job.item) return run_case(worker, *job.item, settings);
   CaseRun run{check_fixture(*job.fixture), {}};
   run.result.line = fmt::format("fixture {} reference", job.fixture->string());
+  if (run.result.status == Status::passed && !job.unusable.empty()) {
+    run.result.status = Status::failed;
+    run.result.message = job.unusable;
+  }
   return run;
 }
 
