@@ -13,11 +13,14 @@
 namespace assay::reference {
 namespace {
 
-// What is packed at a time, and what one task multiplies. Sizes for caches; no bit depends on them.
-constexpr Index kPackedRows = 1008, kPackedColumns = 2016;  // 256 deep in double: 2 and 4 MiB, shared by all threads
-constexpr Index kTaskRows = 192, kTaskColumns = 96;         // of A 384 KiB, which stay in the L2 cache of a core
-constexpr Index kOneTask = 1 << 19;                         // m n k of a product not worth a second thread
+// What is packed at a time. Sizes for caches; no bit depends on them.
+constexpr Index kPackedRows = 1024, kPackedDepth = 11 * kDepthBlock;  // of A, for all threads: 22 MiB at most in double
+constexpr Index kStripPanels = 8, kStripDepth = 2 * kDepthBlock;      // of B, by a task for itself: 768 KiB, in the L2 cache of its core
+constexpr Index kPackedAtOnce = 32;                                   // deep, before the next panel: reads stay in few pages
+constexpr Index kLeastPanels = 4, kLeastRows = 64;                    // worth a task
+constexpr Index kOneTask = 1 << 19;                                   // m n k of a product not worth a second thread
 
+Index pieces(Index n, Index size) { return (n + size - 1) / size; }
 Index rounded_up(Index n, Index multiple) { return (n + multiple - 1) / multiple * multiple; }
 
 struct AlignedDelete {
@@ -38,54 +41,109 @@ struct Source {
   const T* at(Index i, Index l) const { return data + i * stride + l * depth_stride; }
 };
 
-// C = A B or C += A B, [m, k] [k, n].
-template <class T>
-void multiply(const GemmKernel<T>& kernel, Source<T> a, Source<T> b, MatrixView<T> c, Index k, Sum sum) {
-  const Index m = c.rows, n = c.cols, depth = std::min(k, kDepthBlock);
-  const bool is_one_task = m * n * k <= kOneTask;
-  const auto run = [&](Index count, Index grain, const auto& body) {
-    if (is_one_task) body(Index{0}, count);
-    else parallel_for(count, grain, body);
-  };
-  const auto panel_width = [&](Index columns) { return std::min(kernel.columns, rounded_up(columns, kernel.register_width)); };
-  const Index most_rows = rounded_up(std::min(m, kPackedRows), kernel.rows);
-  const Index most_columns = rounded_up(std::min(n, kPackedColumns), kernel.register_width);
-  const Buffer<T> packed_a = buffer<T>(most_rows * depth), packed_b = buffer<T>(most_columns * depth);
+// Rows and panels of columns that one task multiplies.
+struct Task {
+  Index first_row, last_row, first_panel, last_panel;
+};
 
-  for (Index l = 0; l < k; l += kDepthBlock) {
-    const Index deep = std::min(kDepthBlock, k - l);
-    const bool accumulate = sum == Sum::accumulate || l > 0;
-    for (Index column = 0; column < n; column += kPackedColumns)
-      for (Index row = 0; row < m; row += kPackedRows) {
-        const Index rows = std::min(kPackedRows, m - row), columns = std::min(kPackedColumns, n - column);
-        const Index a_panels = (rows + kernel.rows - 1) / kernel.rows;
-        const Index b_panels = row > 0 ? 0 : (columns + kernel.columns - 1) / kernel.columns;  // packed with the first rows
-        run(a_panels + b_panels, 8, [&](Index begin, Index end) {
-          for (Index panel = begin; panel < end; ++panel) {
-            const Index i = panel * kernel.rows, j = (panel - a_panels) * kernel.columns;
-            if (panel < a_panels)
-              kernel.pack(a.at(row + i, l), a.stride, a.depth_stride, std::min(kernel.rows, rows - i), deep, kernel.rows,
-                          packed_a.get() + i * deep);
-            else
-              kernel.pack(b.at(column + j, l), b.stride, b.depth_stride, std::min(kernel.columns, columns - j), deep,
-                          panel_width(columns - j), packed_b.get() + j * deep);
-          }
-        });
-        const Index row_tasks = (rows + kTaskRows - 1) / kTaskRows, column_tasks = (columns + kTaskColumns - 1) / kTaskColumns;
-        run(row_tasks * column_tasks, 1, [&](Index begin, Index end) {
-          for (Index task = begin; task < end; ++task) {
-            const Index first_row = task / column_tasks * kTaskRows, last_row = std::min(first_row + kTaskRows, rows);
-            const Index first_column = task % column_tasks * kTaskColumns, last_column = std::min(first_column + kTaskColumns, columns);
-            for (Index j = first_column; j < last_column; j += kernel.columns)
-              for (Index i = first_row; i < last_row; i += kernel.rows)
-                kernel.tile(deep, packed_a.get() + i * deep, packed_b.get() + j * deep, panel_width(columns - j),
-                            c.data + (row + i) * c.stride + column + j, c.stride, std::min(kernel.rows, rows - i),
-                            std::min(kernel.columns, columns - j), accumulate);
-          }
-        });
+// Strips of all rows, narrower towards the end, so that the threads end together; of fewer rows where panels are few.
+std::vector<Task> cut(Index rows, Index row_multiple, Index panels, Index team) {
+  const Index groups = team == 1 ? 1 : std::clamp<Index>(4 * team * kLeastPanels / panels, 1, pieces(rows, kLeastRows));
+  const Index group_rows = rounded_up(pieces(rows, groups), row_multiple);
+  std::vector<Task> tasks;
+  for (Index panel = 0, count; panel < panels; panel += count) {
+    const Index share = team == 1 ? kStripPanels : std::clamp((panels - panel) / (2 * team), kLeastPanels, kStripPanels);
+    count = std::min(panels - panel, share);
+    for (Index row = 0; row < rows; row += group_rows) tasks.push_back({row, std::min(row + group_rows, rows), panel, panel + count});
+  }
+  return tasks;
+}
+
+// Rows [row, row + rows) of A, from begin to end deep: for each kDepthBlock of the depth its panels one behind the other.
+template <class T>
+struct PackedRows {
+  Index row, rows, padded_rows, begin, end;
+  T* data;
+  Index deep(Index l) const { return std::min(kDepthBlock, end - l); }
+  T* panel(Index i, Index l) const { return data + (l - begin) * padded_rows + i * deep(l); }
+};
+
+// C = A B or C += A B, [m, k] [k, n]. A is packed for all tasks, B by each task for itself, strip by strip.
+template <class T>
+struct Product {
+  const GemmKernel<T>& kernel;
+  Source<T> a, b;
+  MatrixView<T> c;
+  Index k;
+  Sum sum;
+
+  Index panels() const { return pieces(c.cols, kernel.columns); }
+  Index panel_width(Index column) const { return std::min(kernel.columns, rounded_up(c.cols - column, kernel.register_width)); }
+  bool is_one_task() const { return c.rows * c.cols * k <= kOneTask; }
+
+  void pack(const PackedRows<T>& to, Index first_panel, Index last_panel) const {
+    const Index panels = to.padded_rows / kernel.rows;  // of one block
+    for (Index panel = first_panel; panel < last_panel; ++panel) {
+      const Index l = to.begin + panel / panels * kDepthBlock, i = panel % panels * kernel.rows;
+      kernel.pack(a.at(to.row + i, l), a.stride, a.depth_stride, std::min(kernel.rows, to.rows - i), to.deep(l), kernel.rows, to.panel(i, l));
+    }
+  }
+
+  // Columns [first, last) of B from l on.
+  void pack_strip(Index first, Index last, Index l, Index deep, T* strip) const {
+    for (Index d = 0; d < deep; d += kPackedAtOnce)
+      for (Index j = first; j < last; j += kernel.columns) {
+        const Index width = panel_width(j);
+        kernel.pack(b.at(j, l + d), b.stride, b.depth_stride, std::min(kernel.columns, last - j), std::min(kPackedAtOnce, deep - d), width,
+                    strip + (j - first) * deep + d * width);
       }
   }
-}
+
+  void multiply(const PackedRows<T>& rows, const Task& task, T* strip) const {
+    const Index first = task.first_panel * kernel.columns, last = std::min(task.last_panel * kernel.columns, c.cols);
+    const Index strip_width = rounded_up(last - first, kernel.register_width);
+    for (Index begin = rows.begin; begin < rows.end; begin += kStripDepth) {
+      const Index end = std::min(begin + kStripDepth, rows.end);
+      const auto block = [&](Index l) { return strip + (l - begin) * strip_width; };
+      for (Index l = begin; l < end; l += kDepthBlock) pack_strip(first, last, l, rows.deep(l), block(l));
+      for (Index i = task.first_row; i < task.last_row; i += kernel.rows)
+        for (Index l = begin; l < end; l += kDepthBlock)
+          for (Index j = first; j < last; j += kernel.columns)
+            kernel.tile(rows.deep(l), rows.panel(i, l), block(l) + (j - first) * rows.deep(l), panel_width(j),
+                        c.data + (rows.row + i) * c.stride + j, c.stride, std::min(kernel.rows, rows.rows - i),
+                        std::min(kernel.columns, c.cols - j), sum == Sum::accumulate || l > 0);
+    }
+  }
+
+  template <class Body>
+  void parallel(Index count, Index grain, const Body& body) const {
+    if (is_one_task()) body(Index{0}, count);
+    else parallel_for(count, grain, body);
+  }
+
+  void run_on(const PackedRows<T>& rows) const {
+    const Index packs = pieces(rows.end - rows.begin, kDepthBlock) * rows.padded_rows / kernel.rows;
+    parallel(packs, 8, [&](Index first, Index last) { pack(rows, first, last); });
+
+    const std::vector<Task> tasks = cut(rows.rows, kernel.rows, panels(), is_one_task() ? 1 : threads_here());
+    const Index strip_size = std::min(panels(), kStripPanels) * kernel.columns * std::min(k, kStripDepth);
+    parallel(static_cast<Index>(tasks.size()), 1, [&](Index first, Index last) {
+      const Buffer<T> strip = buffer<T>(strip_size);
+      for (Index task = first; task < last; ++task) multiply(rows, tasks[static_cast<std::size_t>(task)], strip.get());
+    });
+  }
+
+  void run() const {
+    const Index most_rows = rounded_up(pieces(c.rows, pieces(c.rows, kPackedRows)), kernel.rows);
+    const Index most_depth = std::min(k, rounded_up(pieces(k, pieces(k, kPackedDepth)), kDepthBlock));
+    const Buffer<T> packed = buffer<T>(most_rows * most_depth);
+    for (Index row = 0; row < c.rows; row += most_rows)
+      for (Index l = 0; l < k; l += most_depth) {
+        const Index rows = std::min(most_rows, c.rows - row);
+        run_on({row, rows, rounded_up(rows, kernel.rows), l, std::min(l + most_depth, k), packed.get()});
+      }
+  }
+};
 
 enum class Order { plain, transposed };
 
@@ -105,7 +163,7 @@ void product(const char* name, Order a_order, Order b_order, MatrixView<const T>
   if (m == 0 || n == 0 || k == 0) return;
   const Source<T> a_source = a_is_plain ? Source<T>{a.data, a.stride, 1} : Source<T>{a.data, 1, a.stride};
   const Source<T> b_source = b_is_plain ? Source<T>{b.data, 1, b.stride} : Source<T>{b.data, b.stride, 1};
-  multiply(gemm_kernels<T>().front(), a_source, b_source, c, k, sum);
+  Product<T>{gemm_kernels<T>().front(), a_source, b_source, c, k, sum}.run();
 }
 
 }  // namespace

@@ -14,7 +14,7 @@
 namespace assay::reference {
 namespace {
 
-constexpr std::array<Index, 3> kSizes[] = {{1, 1, 1}, {3, 5, 7}, {1, 300, 40}, {97, 1, 300}, {130, 97, 257}, {200, 260, 1}, {49, 48, 600}, {1100, 70, 40}, {40, 2100, 33}};
+constexpr std::array<Index, 3> kSizes[] = {{1, 1, 1}, {3, 5, 7}, {1, 300, 40}, {97, 1, 300}, {130, 97, 257}, {200, 260, 1}, {49, 48, 600}, {1100, 70, 40}, {40, 2100, 33}, {20, 50, 3000}};
 
 template <class T>
 class Gemm : public ::testing::Test {};

@@ -30,14 +30,22 @@ int threads() {
 #endif
 }
 
+int threads_here() {
+#ifdef _OPENMP
+  return omp_in_parallel() ? 1 : threads();
+#else
+  return 1;
+#endif
+}
+
 void parallel_for(std::int64_t count, std::int64_t grain, const std::function<void(std::int64_t, std::int64_t)>& body) {
   if (count <= 0) return;
   if (grain <= 0) throw std::invalid_argument("parallel_for: grain = " + std::to_string(grain) + "; want grain > 0");
   const std::int64_t pieces = (count + grain - 1) / grain;
   const auto run = [&](std::int64_t piece) { body(piece * grain, std::min(count, (piece + 1) * grain)); };
 #ifdef _OPENMP
-  const int team = static_cast<int>(std::min<std::int64_t>(threads(), pieces));
-  if (team > 1 && !omp_in_parallel()) {
+  const int team = static_cast<int>(std::min<std::int64_t>(threads_here(), pieces));
+  if (team > 1) {
     std::exception_ptr error;
     std::mutex error_guard;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(team)

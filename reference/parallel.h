@@ -10,6 +10,8 @@ namespace assay::reference {
 // n >= 1 threads from now on, for the whole process; 0: as many as the machine has. Throws std::invalid_argument if n < 0.
 void set_threads(int n);
 int threads();
+// That a parallel_for called here would run on: 1 inside another.
+int threads_here();
 
 // body(begin, end) for [0, grain), [grain, 2 grain), ... up to count. Inside another parallel_for it runs on one thread.
 // The first exception of a piece is rethrown after all pieces have ended.

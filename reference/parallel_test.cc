@@ -16,6 +16,7 @@ TEST(ParallelFor, EveryPieceOnceWhateverTheThreads) {
     parallel_for(100, 7, [&](std::int64_t begin, std::int64_t end) {
       EXPECT_EQ(begin % 7, 0);
       EXPECT_EQ(end, std::min<std::int64_t>(100, begin + 7));
+      EXPECT_EQ(threads_here(), n == 1 ? threads() : 1);
       parallel_for(end - begin, 1, [&](std::int64_t i, std::int64_t) { ++seen[begin + i]; });  // nested: on one thread
     });
     for (const auto& count : seen) EXPECT_EQ(count, 1);
