@@ -1,8 +1,9 @@
-// ssd_scan.forward of the catalogue, by cuda/ssd_scan.
+// ssd_scan.forward and .backward of the catalogue, by cuda/ssd_scan.
 #include "cuda/candidate/element_types.h"
 #include "cuda/candidate/flavour.h"
 #include "cuda/candidate/operation.h"
 #include "cuda/ssd_scan/ssd_scan.h"
+#include "cuda/ssd_scan/ssd_scan_backward.h"
 
 namespace assay::gpu {
 namespace {
@@ -14,13 +15,17 @@ struct ScanInputs {
 
   Rows x, dt, A, B, C;
   Rows D = {}, z = {}, dt_bias = {}, initial_state = {};
-  bool D_per_channel = false;
+  bool D_per_channel = false, gated;
   const std::int32_t* seq_idx;
   bool dt_softplus;
   float dt_min, dt_max;
   SsdScanDims dims;
 
-  bool chunked() const { return std::string_view(variant()) == "chunked"; }
+  // y before the gate, for backward.
+  std::size_t saved_bytes() const {
+    const std::int64_t outputs = gated ? dims.batch * dims.seq_len * dims.heads * dims.head_dim : 0;
+    return static_cast<std::size_t>(outputs) * size_of(x.element);
+  }
   const char* variant() const { return ssd_scan_variant(dims, size_of(x.element), kMethod); }
 };
 
@@ -37,7 +42,8 @@ ScanInputs::ScanInputs(const Call& call) {
   require_element_or_float32("input.dt", dt, x.element);
   require_element("input.B", B, x.element);
   require_element("input.C", C, x.element);
-  if (call.has("input.z")) {
+  gated = call.has("input.z");
+  if (gated) {
     z = call.rows_of("input.z", {batch, seq_len, heads, head_dim}, 2);
     require_element("input.z", z, x.element);
   }
@@ -64,7 +70,7 @@ ScanInputs::ScanInputs(const Call& call) {
           .dt_stride = dt.stride,
           .B_stride = B.stride,
           .C_stride = C.stride,
-          .z_stride = call.has("input.z") ? z.stride : heads * head_dim};
+          .z_stride = gated ? z.stride : heads * head_dim};
   (void)variant();  // checks the dims
 }
 
@@ -73,7 +79,7 @@ struct Forward : ScanInputs {
     call.accept_only({"chunk_size", "dt_softplus", "dt_min", "dt_max"},
                      {"input.x", "input.dt", "input.A", "input.B", "input.C", "input.D", "input.z", "input.dt_bias",
                       "input.initial_state", "input.seq_idx", "input.cu_seqlens", "output.y", "output.final_state",
-                      "output.varlen_states"});
+                      "output.varlen_states", "saved"});
     y = call.compact("output.y", {dims.batch, dims.seq_len, dims.heads, dims.head_dim});
     require_element("output.y", y, x.element);
     wants_final_state = call.has("output.final_state");
@@ -138,6 +144,7 @@ void run_forward(const Call& call, cudaStream_t stream) {
                                        .dt_min = f.dt_min,
                                        .dt_max = f.dt_max,
                                        .y = f.y.as<T>(),
+                                       .ungated_y = f.gated ? static_cast<T*>(call.saved(f.saved_bytes())) : nullptr,
                                        .final_state = f.final_state_memory(call.workspace()),
                                        .cu_seqlens = f.cu_seqlens,
                                        .documents = f.documents,
@@ -147,10 +154,127 @@ void run_forward(const Call& call, cudaStream_t stream) {
   });
 }
 
+struct Backward : ScanInputs {
+  explicit Backward(const Call& call);
+
+  const char* variant() const { return ssd_scan_backward_variant(dims, strides, size_of(x.element), kMethod); }
+  std::size_t workspace_bytes() const {
+    return ssd_scan_backward_workspace(dims, strides, size_of(x.element), kMethod);
+  }
+
+  Rows d_y, d_final_state = {};
+  Rows d_x, d_dt, d_A, d_B, d_C;
+  Rows d_D = {}, d_z = {}, d_dt_bias = {}, d_initial_state = {};
+  SsdScanGradientStrides strides;
+};
+
+Backward::Backward(const Call& call) : ScanInputs(call) {
+  const auto if_has = [&](const char* input, const char* gradient) { return call.has(input) ? gradient : ""; };
+  call.accept_only({"chunk_size", "dt_softplus", "dt_min", "dt_max"},
+                   {"input.x",
+                    "input.dt",
+                    "input.A",
+                    "input.B",
+                    "input.C",
+                    "input.D",
+                    "input.z",
+                    "input.dt_bias",
+                    "input.initial_state",
+                    "input.seq_idx",
+                    "grad.output.y",
+                    "grad.output.final_state",
+                    "saved",
+                    "grad.input.x",
+                    "grad.input.dt",
+                    "grad.input.A",
+                    "grad.input.B",
+                    "grad.input.C",
+                    if_has("input.D", "grad.input.D"),
+                    if_has("input.z", "grad.input.z"),
+                    if_has("input.dt_bias", "grad.input.dt_bias"),
+                    if_has("input.initial_state", "grad.input.initial_state")});
+  const auto state = [&](const char* name, Element element) {
+    if (!call.has(name)) return Rows{};
+    const Rows rows = call.compact(name, {dims.batch, dims.heads, dims.head_dim, dims.state_size});
+    require_element(name, rows, element);
+    return rows;
+  };
+  const auto tokens = [&](const char* name, const Rows& like, std::int64_t inner, std::int64_t width) {
+    const Rows rows = call.rows_of(name, {dims.batch, dims.seq_len, inner, width}, 2);
+    require_element(name, rows, like.element);
+    return rows;
+  };
+  d_y = call.compact("grad.output.y", {dims.batch, dims.seq_len, dims.heads, dims.head_dim});
+  require_element("grad.output.y", d_y, x.element);
+  d_final_state = state("grad.output.final_state", Element::float32);
+  d_x = tokens("grad.input.x", x, dims.heads, dims.head_dim);
+  d_dt = call.rows_of("grad.input.dt", {dims.batch, dims.seq_len, dims.heads}, 2);
+  require_element("grad.input.dt", d_dt, dt.element);
+  d_A = call.vector("grad.input.A", dims.heads);
+  require_element("grad.input.A", d_A, Element::float32);
+  d_B = tokens("grad.input.B", x, dims.groups, dims.state_size);
+  d_C = tokens("grad.input.C", x, dims.groups, dims.state_size);
+  if (call.has("input.D")) {
+    d_D = D_per_channel ? call.compact("grad.input.D", {dims.heads, dims.head_dim})
+                        : call.vector("grad.input.D", dims.heads);
+    require_element("grad.input.D", d_D, Element::float32);
+  }
+  if (gated) d_z = tokens("grad.input.z", x, dims.heads, dims.head_dim);
+  if (call.has("input.dt_bias")) {
+    d_dt_bias = call.vector("grad.input.dt_bias", dims.heads);
+    require_element("grad.input.dt_bias", d_dt_bias, Element::float32);
+  }
+  d_initial_state = state("grad.input.initial_state", initial_state.element);
+  strides = {.x = d_x.stride,
+             .dt = d_dt.stride,
+             .B = d_B.stride,
+             .C = d_C.stride,
+             .z = gated ? d_z.stride : dims.heads * dims.head_dim};
+  (void)variant();
+}
+
+void run_backward(const Call& call, cudaStream_t stream) {
+  const Backward b(call);
+  visit_element(b.x.element, [&]<class T>() {
+    ssd_scan_backward(
+        b.dims,
+        SsdScanBackward<T>{.x = b.x.as<T>(),
+                           .dt = scalars(b.dt),
+                           .A = b.A.as<float>(),
+                           .B = b.B.as<T>(),
+                           .C = b.C.as<T>(),
+                           .D = scalars(b.D),
+                           .D_per_channel = b.D_per_channel,
+                           .z = b.z.as<T>(),
+                           .dt_bias = scalars(b.dt_bias),
+                           .initial_state = scalars(b.initial_state),
+                           .seq_idx = b.seq_idx,
+                           .dt_softplus = b.dt_softplus,
+                           .dt_min = b.dt_min,
+                           .dt_max = b.dt_max,
+                           .ungated_y = b.gated ? static_cast<const T*>(call.saved(b.saved_bytes())) : nullptr,
+                           .d_y = b.d_y.as<T>(),
+                           .d_final_state = b.d_final_state.as<float>(),
+                           .strides = b.strides,
+                           .d_x = b.d_x.as<T>(),
+                           .d_dt = b.d_dt.data,
+                           .d_B = b.d_B.as<T>(),
+                           .d_C = b.d_C.as<T>(),
+                           .d_z = b.d_z.as<T>(),
+                           .d_A = b.d_A.as<float>(),
+                           .d_D = b.d_D.as<float>(),
+                           .d_dt_bias = b.d_dt_bias.as<float>(),
+                           .d_initial_state = b.d_initial_state.data,
+                           .workspace = call.workspace()},
+        stream, kMethod);
+  });
+}
+
 // The chunked variants multiply on tensor cores, in bfloat16 or float32 split into tf32.
+template <class Direction>
 void amend_contract(const Call& call, assay_contract& contract) {
-  const ScanInputs in(call);
-  if (!in.chunked()) return;
+  const Direction in(call);
+  if (std::string_view(in.variant()) != "chunked") return;
   contract.multiply = in.x.element == Element::float32 ? ASSAY_MULTIPLY_3XTF32 : ASSAY_MULTIPLY_BF16;
   contract.accumulate = ASSAY_ACCUMULATE_FP32_TENSOR_CORE;
 }
@@ -160,9 +284,16 @@ constexpr Operation kOperations[] = {
      .check = [](const Call& call) { (void)Forward(call); },
      .variant = [](const Call& call) { return Forward(call).variant(); },
      .workspace_bytes = [](const Call& call) { return Forward(call).workspace_bytes(); },
-     .saved_bytes = [](const Call&) { return std::size_t{0}; },
+     .saved_bytes = [](const Call& call) { return Forward(call).saved_bytes(); },
      .run = run_forward,
-     .amend_contract = amend_contract},
+     .amend_contract = amend_contract<Forward>},
+    {.name = "ssd_scan.backward",
+     .check = [](const Call& call) { (void)Backward(call); },
+     .variant = [](const Call& call) { return Backward(call).variant(); },
+     .workspace_bytes = [](const Call& call) { return Backward(call).workspace_bytes(); },
+     .saved_bytes = [](const Call&) { return std::size_t{0}; },
+     .run = run_backward,
+     .amend_contract = amend_contract<Backward>},
 };
 
 }  // namespace

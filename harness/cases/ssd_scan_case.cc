@@ -9,13 +9,15 @@
 // documents: no, packed (seq_idx), or varlen (the states at their ends, too: one row, no initial state).
 // dt:        its dtype: the model's, or f32. params: that of D, dt_bias and the initial state.
 // layout:    compact, or strided: x, B and C are views, as slices of the convolution's output are; dt and z, as slices
-//            of in_proj's.
+//            of in_proj's; so are their gradients.
+// ssd_scan/backward has the same options; states: gradients of the final state (final) and the initial one (both).
 #include <fmt/format.h>
 
 #include <cmath>
 #include <stdexcept>
 
 #include "harness/cases/norm_case.h"
+#include "harness/cases/ssd_scan_backward_limits.h"
 #include "harness/cases/ssd_scan_fill.h"
 #include "harness/cases/ssd_scan_limits.h"
 #include "reference/ssd_scan.h"
@@ -54,14 +56,16 @@ void check(const Case& c) {
               {"dt", {"model", "f32"}},
               {"params", {"f32", "model"}},
               {"layout", {"compact", "strided"}}},
-             {"forward"});
+             {"forward", "backward"});
   const auto fail = [&](const std::string& text) { throw std::invalid_argument(to_line(c) + ": " + text); };
   for (const char* axis : {"heads", "head_dim", "groups", "state_size"})
     if (c.size(axis) < 1) fail(fmt::format("{}=0; want at least 1", axis));
   if (c.size("heads") % c.size("groups") != 0)
     fail(fmt::format("groups={} does not divide heads={}", c.size("groups"), c.size("heads")));
-  if (c.option("documents") == "varlen" && (c.size("batch") != 1 || c.option("states") == "both"))
-    fail("documents=varlen needs batch=1 and no initial state");
+  if (c.option("documents") == "varlen" &&
+      (c.size("batch") != 1 || c.option("states") == "both" || c.path == "backward"))
+    fail("documents=varlen needs batch=1 and no initial state, and is for forward alone");
+  if (c.fill == "integer" && c.path == "backward") fail("fill=integer is for forward alone");
   if (c.fill == "integer" && !has_integer_fill(problem_of(c)))
     fail("fill=integer needs seq_len of at most 320 and state_size of at most 256");
 }
@@ -82,7 +86,7 @@ std::vector<Call> calls(const Case& c) {
   const std::int64_t convolved = p.heads * p.head_dim + 2 * p.groups * p.state_size,
                      projected = convolved + p.heads * p.head_dim + p.heads;
   const DType params = c.option("params") == "f32" ? DType::float32 : c.dtype;
-  const std::string op = c.operation();
+  const std::string op = "ssd_scan.forward", bwd = "ssd_scan.backward";
   Call call{op,
             {{"chunk_size", kChunkSize},
              {"dt_softplus", std::int64_t{p.softplus}},
@@ -114,10 +118,29 @@ std::vector<Call> calls(const Case& c) {
     add("input.seq_idx", DType::int32, {p.batch, p.seq_len},
         varlen ? seq_idx_of(in.cu_seqlens, p.seq_len) : in.seq_idx);
   if (varlen) add("input.cu_seqlens", DType::int32, {boundaries}, in.cu_seqlens);
+  Call backward{bwd, call.attributes, call.tensors};
+  const bool has_final_state = c.option("states") != "none";
   add("output.y", c.dtype, x);
-  if (c.option("states") != "none") add("output.final_state", DType::float32, states);
+  if (has_final_state) add("output.final_state", DType::float32, states);
   if (varlen) add("output.varlen_states", c.dtype, {boundaries - 1, p.heads, p.head_dim, p.state_size});
-  return {call};
+  if (c.path == "forward") return {call};
+  call.tensors.push_back(saved_tensor());
+
+  const ScanGradients d = scan_gradients(p);
+  std::vector<HostTensor> gradients;
+  for (const HostTensor& t : backward.tensors) {
+    if (t.dtype == DType::int32) continue;  // seq_idx
+    const bool small = t.name == "input.A" || t.name == "input.D" || t.name == "input.dt_bias";
+    HostTensor& g =
+        gradients.emplace_back(case_tensor(bwd, "grad." + t.name, small ? DType::float32 : t.dtype, t.shape));
+    g.strides = t.strides;
+  }
+  backward.tensors.push_back(case_tensor(bwd, "grad.output.y", c.dtype, x, d.y));
+  if (has_final_state)
+    backward.tensors.push_back(case_tensor(bwd, "grad.output.final_state", DType::float32, states, d.final_state));
+  backward.tensors.push_back(saved_tensor());
+  for (HostTensor& g : gradients) backward.tensors.push_back(std::move(g));
+  return {call, backward};
 }
 
 // The call's tensors as the reference takes them, absent ones empty.
@@ -170,17 +193,68 @@ struct Operands {
   }
 };
 
-// What the operation computes, by tensor name.
+// What the operation computes, by tensor name; and y before the gate.
 template <class T>
-std::vector<std::pair<std::string, Tensor<T>>> evaluate(const reference::Numerics<T>& num, const Call& call) {
+struct Results {
+  std::vector<std::pair<std::string, Tensor<T>>> tensors;
+  Tensor<T> ungated_y;
+};
+template <class T>
+Results<T> evaluate(const reference::Numerics<T>& num, const Call& call) {
   const Operands<T> o(call);
-  auto r = reference::ssd_scan_forward<T>(num, o.inputs());
-  std::vector<std::pair<std::string, Tensor<T>>> result;
-  result.emplace_back("output.y", std::move(r.y));
-  result.emplace_back("output.final_state", std::move(r.final_state));
-  if (call.find("output.varlen_states"))
-    result.emplace_back("output.varlen_states", reference::ssd_scan_varlen_states<T>(num, o.inputs(), o.cu_seqlens));
-  return result;
+  const auto inputs = o.inputs();
+  auto r = reference::ssd_scan_forward<T>(num, inputs);
+  if (call.op == "ssd_scan.forward") {
+    Results<T> result;
+    result.tensors.emplace_back("output.y", std::move(r.y));
+    result.tensors.emplace_back("output.final_state", std::move(r.final_state));
+    if (call.find("output.varlen_states"))
+      result.tensors.emplace_back("output.varlen_states",
+                                  reference::ssd_scan_varlen_states<T>(num, inputs, o.cu_seqlens));
+    return result;
+  }
+  const Tensor<T> d_y = Operands<T>::tensor(call, "grad.output.y"),
+                  d_state = Operands<T>::tensor(call, "grad.output.final_state");
+  auto d =
+      reference::ssd_scan_backward<T>(num, inputs, r, d_y, call.find("grad.output.final_state") ? &d_state : nullptr);
+  return {{{"grad.input.x", std::move(d.d_x)},
+           {"grad.input.dt", std::move(d.d_dt)},
+           {"grad.input.A", std::move(d.d_A)},
+           {"grad.input.B", std::move(d.d_B)},
+           {"grad.input.C", std::move(d.d_C)},
+           {"grad.input.D", std::move(d.d_D)},
+           {"grad.input.z", std::move(d.d_z)},
+           {"grad.input.dt_bias", std::move(d.d_dt_bias)},
+           {"grad.input.initial_state", std::move(d.d_initial_state)}},
+          std::move(r.ungated_y)};
+}
+
+// By tensor name, as evaluate().
+std::vector<std::pair<std::string, Tolerance>> tolerances(const Call& call, const assay_contract& contract, bool exact,
+                                                          const Tensor<double>& ungated_y) {
+  const ScanOperands in = scan_operands(call);
+  if (call.op == "ssd_scan.forward") {
+    ScanTolerance t = scan_tolerance(in, contract, exact);
+    return {{"output.y", std::move(t.y)},
+            {"output.final_state", std::move(t.final_state)},
+            {"output.varlen_states", std::move(t.varlen_states)}};
+  }
+  ScanGradientOperands gradients{.d_y = call.tensor("grad.output.y").to_double(),
+                                 .d_final_state = {},
+                                 .ungated_y = to_double(ungated_y),
+                                 .dt_dtype = call.tensor("input.dt").dtype};
+  if (const HostTensor* d = call.find("grad.output.final_state")) gradients.d_final_state = d->to_double();
+  if (const HostTensor* state = call.find("input.initial_state")) gradients.initial_state_dtype = state->dtype;
+  ScanGradientTolerance t = scan_gradient_tolerance(in, gradients, contract);
+  return {{"grad.input.x", std::move(t.x)},
+          {"grad.input.dt", std::move(t.dt)},
+          {"grad.input.A", std::move(t.A)},
+          {"grad.input.B", std::move(t.B)},
+          {"grad.input.C", std::move(t.C)},
+          {"grad.input.D", std::move(t.D)},
+          {"grad.input.z", std::move(t.z)},
+          {"grad.input.dt_bias", std::move(t.dt_bias)},
+          {"grad.input.initial_state", std::move(t.initial_state)}};
 }
 
 std::vector<Expectation> expect(const Call& call, const assay_contract& contract, bool exact) {
@@ -188,20 +262,17 @@ std::vector<Expectation> expect(const Call& call, const assay_contract& contract
   if (contract.softplus == ASSAY_SOFTPLUS_NAIVE) numerics.softplus_form = reference::Softplus::naive;
   const auto oracle = evaluate<double>({}, call);
   const auto matched = evaluate<float>(numerics, call);
-  ScanTolerance tolerance = scan_tolerance(scan_operands(call), contract, exact);
+  auto tolerance = tolerances(call, contract, exact, oracle.ungated_y);
 
   std::vector<Expectation> result;
-  for (std::size_t k = 0; k < oracle.size(); ++k) {
-    const std::string& name = oracle[k].first;
+  for (std::size_t k = 0; k < oracle.tensors.size(); ++k) {
+    const std::string& name = oracle.tensors[k].first;
     if (!call.find(name)) continue;
     Expectation& e = result.emplace_back(expectation_of(call, name, exact));
-    e.oracle = to_double(oracle[k].second);
-    e.matched = to_double(matched[k].second);
-    Tolerance& t = name == "output.y"             ? tolerance.y
-                   : name == "output.final_state" ? tolerance.final_state
-                                                  : tolerance.varlen_states;
-    e.limit = std::move(t.limit);
-    e.freedom = std::move(t.freedom);
+    e.oracle = to_double(oracle.tensors[k].second);
+    e.matched = to_double(matched.tensors[k].second);
+    e.limit = std::move(tolerance[k].second.limit);
+    e.freedom = std::move(tolerance[k].second.freedom);
   }
   return result;
 }
@@ -244,41 +315,44 @@ std::vector<Case> cases(Tier tier) {
                                  {"head", "final", "packed"}};
   std::vector<Case> result;
   std::uint64_t seed = 30000;
-  for (const DType dtype : {DType::float32, DType::bfloat16})
-    for (std::size_t k = 0; k < sizes.size(); ++k)
-      for (const char* fill : {"integer", "model", "outlier", "edge"}) {
-        const Size& s = sizes[k];
-        if (fill == std::string("integer") && !has_integer_fill({.seq_len = s.seq_len, .state_size = s.state_size}))
-          continue;
-        if (tier == Tier::quick && k >= small && fill != std::string("model")) continue;
-        ++seed;
-        const Choice& choice = kChoices[seed % std::size(kChoices)];
-        const bool varlen = s.batch == 1 && choice.states != std::string("both") && choice.D == std::string("head");
-        const auto pick = [&](std::uint64_t one_in, const char* rare, const char* other) {
-          return seed % one_in == 0 ? rare : other;
-        };
-        result.push_back({"ssd_scan",
-                          "forward",
-                          {{"batch", s.batch},
-                           {"seq_len", s.seq_len},
-                           {"heads", s.heads},
-                           {"head_dim", s.head_dim},
-                           {"groups", s.groups},
-                           {"state_size", s.state_size}},
-                          {{"gate", pick(2, "yes", "no")},
-                           {"D", choice.D},
-                           {"bias", pick(11, "no", "yes")},
-                           {"softplus", pick(7, "no", "yes")},
-                           {"limits", pick(3, "closed", "open")},
-                           {"states", choice.states},
-                           {"documents", varlen ? "varlen" : choice.documents},
-                           {"dt", pick(4, "f32", "model")},
-                           {"params", pick(6, "model", "f32")},
-                           {"layout", seed / 2 % 2 == 0 ? "strided" : "compact"}},
-                          dtype,
-                          fill,
-                          seed});
-      }
+  for (const char* path : {"forward", "backward"})
+    for (const DType dtype : {DType::float32, DType::bfloat16})
+      for (std::size_t k = 0; k < sizes.size(); ++k)
+        for (const char* fill : {"integer", "model", "outlier", "edge"}) {
+          const Size& s = sizes[k];
+          if (path == std::string("backward") && fill == std::string("integer")) continue;
+          if (fill == std::string("integer") && !has_integer_fill({.seq_len = s.seq_len, .state_size = s.state_size}))
+            continue;
+          if (tier == Tier::quick && k >= small && fill != std::string("model")) continue;
+          ++seed;
+          const Choice& choice = kChoices[seed % std::size(kChoices)];
+          const bool varlen = path == std::string("forward") && s.batch == 1 && choice.states != std::string("both") &&
+                              choice.D == std::string("head");
+          const auto pick = [&](std::uint64_t one_in, const char* rare, const char* other) {
+            return seed % one_in == 0 ? rare : other;
+          };
+          result.push_back({"ssd_scan",
+                            path,
+                            {{"batch", s.batch},
+                             {"seq_len", s.seq_len},
+                             {"heads", s.heads},
+                             {"head_dim", s.head_dim},
+                             {"groups", s.groups},
+                             {"state_size", s.state_size}},
+                            {{"gate", pick(2, "yes", "no")},
+                             {"D", choice.D},
+                             {"bias", pick(11, "no", "yes")},
+                             {"softplus", pick(7, "no", "yes")},
+                             {"limits", pick(3, "closed", "open")},
+                             {"states", choice.states},
+                             {"documents", varlen ? "varlen" : choice.documents},
+                             {"dt", pick(4, "f32", "model")},
+                             {"params", pick(6, "model", "f32")},
+                             {"layout", seed / 2 % 2 == 0 ? "strided" : "compact"}},
+                            dtype,
+                            fill,
+                            seed});
+        }
   return result;
 }
 

@@ -187,4 +187,22 @@ ScanInputs scan_inputs(const ScanProblem& p) {
   return in;
 }
 
+ScanGradients scan_gradients(const ScanProblem& p) {
+  const Draws draws(p.seed);
+  const Sizes n = sizes_of(p);
+  ScanGradients d{.y = draws.normals("grad.output.y", n.x, 1),
+                  .final_state = draws.normals("grad.output.final_state", n.states, 0.5)};
+  if (p.fill == "outlier") {
+    for (std::size_t i = 0; i < d.y.size(); ++i)
+      if (i % static_cast<std::size_t>(p.head_dim) % 7 == 2) d.y[i] *= 100;
+  } else if (p.fill == "edge") {
+    const Random kind(p.seed, "gradients");
+    constexpr double kScales[] = {0, 1, 0x1p-60, 0x1p-130, 0x1p10};
+    for (std::size_t i = 0; i < d.y.size(); ++i)
+      d.y[i] *= kScales[kind.integer(i / static_cast<std::size_t>(p.head_dim), 0,
+                                     static_cast<std::int64_t>(std::size(kScales)) - 1)];
+  }
+  return d;
+}
+
 }  // namespace assay::harness

@@ -39,4 +39,11 @@ std::vector<double> seq_idx_of(const std::vector<double>& cu_seqlens, std::int64
 bool has_integer_fill(const ScanProblem& problem);
 ScanInputs scan_inputs(const ScanProblem& problem);
 
+// Gradients coming in. Not for fill `integer`.
+struct ScanGradients {
+  std::vector<double> y;            // [batch, seq_len, heads, head_dim]
+  std::vector<double> final_state;  // [batch, heads, head_dim, state_size]
+};
+ScanGradients scan_gradients(const ScanProblem& problem);
+
 }  // namespace assay::harness

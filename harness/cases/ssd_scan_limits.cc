@@ -30,124 +30,12 @@
 #include <cmath>
 #include <span>
 
-#include "harness/cases/step_size.h"
+#include "harness/cases/ssd_scan_parts.h"
 
 namespace assay::harness {
 namespace {
 
-constexpr std::int64_t kLongestChunk = 256;
-constexpr double kTermRoundings = 6;
-constexpr double kNothingLeft = -800;  // e^-800 is 0 in double
-
 using Values = std::vector<double>;
-
-std::size_t size(std::int64_t n) { return static_cast<std::size_t>(n); }
-
-// What one output is made of.
-struct Parts {
-  double value = 0;
-  double tokens2 = 0, products2 = 0;  // sums of q_j^2, of t_jn^2
-  double carried2 = 0;                // of the h that is carried
-  double operands2 = 0, stored2 = 0;  // squares of what has an intermediate as operand, a stored tensor as operand
-  double magnitudes = 0;              // sum of |t_jn|
-  double steps = 0;                   // updates of accumulators
-  double drift = 0, walk2 = 0;        // exponents: sums of e_s |P_s|, of 2 (c_s P_s)^2
-  double window = 0;                  // largest c_s
-  double functions = 0;               // errors of factors, summed
-  double floor = 0;                   // of what underflows
-};
-
-class Errors {
- public:
-  Errors(DType dtype, const assay_contract& contract)
-      : contract_(contract), operand_(operand_error(contract)), stored_in_float32_(dtype == DType::float32) {}
-
-  double of(const Parts& p, const Budget& b) const {
-    Sum terms;
-    terms.total = p.value, terms.squares = p.tokens2 + p.products2 + p.carried2, terms.magnitudes = p.magnitudes;
-    const double trees = std::sqrt(8.0 / 3) * p.window * (std::fabs(p.value) + std::sqrt(p.tokens2));
-    const double walk = b.per_element / std::sqrt(3.0) * kUnit * (std::sqrt(p.walk2) + trees);
-    return order_error(terms, p.steps, b.per_element, contract_) +
-           b.rounding * term_error(terms, kTermRoundings, b.per_element) + p.drift + walk + p.functions +
-           operands(p, b) + p.floor;
-  }
-
- private:
-  // The matched reference rounds the same operands of a bfloat16 model: no freedom.
-  double operands(const Parts& p, const Budget& b) const {
-    if (b.rounding == 0 && !stored_in_float32_) return 0;
-    const double squares = p.operands2 + (stored_in_float32_ ? p.stored2 : 0), at_most = stored_in_float32_ ? 4 : 2;
-    return operand_ * std::min(b.per_element * std::sqrt(squares / 3), at_most * p.magnitudes);
-  }
-
-  const assay_contract& contract_;
-  double operand_;
-  bool stored_in_float32_;
-};
-
-// The steps of one head of one row.
-struct Head {
-  Values delta, delta_error;
-  Values exponent;                   // d_t
-  Values decay;                      // a_t, 0 where a document begins
-  Values drift;                      // e_t: of a_t, by Delta and the function
-  Values window;                     // c_t
-  std::vector<std::int64_t> begins;  // the first token of t's document; -1: it goes on from the initial state
-  bool decays_are_exact = true;      // all 1 or 0
-};
-
-Head head_at(const ScanOperands& in, std::int64_t row, std::int64_t head, const assay_contract& contract) {
-  const std::int64_t T = in.seq_len;
-  Head s;
-  for (Values* v : {&s.delta, &s.delta_error, &s.exponent, &s.decay, &s.drift, &s.window}) v->resize(size(T));
-  s.begins.resize(size(T));
-  const double A = in.A[size(head)];
-  double document = 0, window = 0;
-  std::int64_t begin = -1;
-  for (std::int64_t t = 0; t < T; ++t) {
-    const std::int64_t token = row * T + t;
-    const Value raw = step_size(in.dt[size(token * in.heads + head)], in.dt_bias.empty() ? 0 : in.dt_bias[size(head)],
-                                in.dt_softplus, kLimit, contract);
-    const double delta = std::min(std::max(raw.value, in.dt_min), in.dt_max);
-    const bool clamped = std::fabs(delta - raw.value) > raw.error;
-    const double d = delta * A, error = clamped ? 0 : raw.error;
-    s.delta[size(t)] = delta, s.delta_error[size(t)] = error, s.exponent[size(t)] = d;
-    s.drift[size(t)] = std::fabs(A) * error + (d == 0 ? 0 : exp_error(d, contract));
-    window += std::fabs(d);
-    if (t >= kLongestChunk) window -= std::fabs(s.exponent[size(t - kLongestChunk)]);
-    s.window[size(t)] = window;
-    if (!in.seq_idx.empty() && in.seq_idx[size(token)] != document) begin = t, document = in.seq_idx[size(token)];
-    s.begins[size(t)] = begin;
-    s.decay[size(t)] = begin == t ? 0 : std::exp(d);
-    s.decays_are_exact = s.decays_are_exact && (d == 0 || std::exp(d) < kTiny * kUnit);
-  }
-  return s;
-}
-
-// C_t . B_j of one group of one row, j <= t: the sum, and sums over its terms.
-struct Products {
-  Values sum, squares, magnitudes;
-  std::int64_t tokens;
-
-  std::size_t at(std::int64_t t, std::int64_t j) const { return size(t * tokens + j); }
-};
-
-Products products_of(const ScanOperands& in, std::int64_t row, std::int64_t group) {
-  const std::int64_t T = in.seq_len, N = in.state_size;
-  Products g{Values(size(T * T)), Values(size(T * T)), Values(size(T * T)), T};
-  for (std::int64_t t = 0; t < T; ++t)
-    for (std::int64_t j = 0; j <= t; ++j) {
-      const double *C = &in.C[size(((row * T + t) * in.groups + group) * N)],
-                   *B = &in.B[size(((row * T + j) * in.groups + group) * N)];
-      double sum = 0, squares = 0, magnitudes = 0;
-      for (std::int64_t n = 0; n < N; ++n) {
-        const double p = C[n] * B[n];
-        sum += p, squares += p * p, magnitudes += std::fabs(p);
-      }
-      g.sum[g.at(t, j)] = sum, g.squares[g.at(t, j)] = squares, g.magnitudes[g.at(t, j)] = magnitudes;
-    }
-  return g;
-}
 
 // The state of one head along time, [head_dim, state_size], with what its errors are made of.
 class State {
