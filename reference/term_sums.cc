@@ -79,6 +79,31 @@ TermSums<T> causal_conv1d_term_sums(const CausalConv1dInputs<T>& in) {
 }
 
 template <class T>
+CausalConv1dBackwardTermSums<T> causal_conv1d_backward_term_sums(const CausalConv1dInputs<T>& in, const Tensor<T>& d_y,
+                                                                 MaybeTensor<T> d_final_state) {
+  const Numerics<T> num;
+  CausalConv1dInputs<T> linear = in;
+  linear.silu = false;
+  Tensor<T> d_p = d_y;
+  if (in.silu) {
+    require_shape("causal_conv1d_backward_term_sums", "d_y", d_y, in.x.shape());
+    const Tensor<T> p = causal_conv1d_forward(num, linear).y;
+    for (Index i = 0; i < p.size(); ++i) d_p[i] *= num.silu_derivative(p[i]);
+  }
+  const auto on = [&](auto f) {
+    const Tensor<T> x = f(in.x), weight = f(in.weight);
+    const Mapped<T> state(in.initial_state, f), d_state(d_final_state, f);
+    return causal_conv1d_backward<T>(num, {.x = x, .weight = weight, .bias = in.bias, .initial_state = state.pointer,
+                                           .seq_idx = in.seq_idx, .silu = false}, f(d_p), d_state.pointer);
+  };
+  CausalConv1dBackward<T> sums = on(absolute<T>), squares = on(squared<T>);
+  return {.d_x = {std::move(sums.d_x), std::move(squares.d_x)},
+          .d_weight = {std::move(sums.d_weight), std::move(squares.d_weight)},
+          .d_bias = {std::move(sums.d_bias), std::move(squares.d_bias)},
+          .d_initial_state = {std::move(sums.d_initial_state), std::move(squares.d_initial_state)}};
+}
+
+template <class T>
 SsdScanTermSums<T> ssd_scan_term_sums(const SsdScanInputs<T>& in) {
   const Numerics<T> num;
   const SsdScanPlan<T> plan("ssd_scan_term_sums", num, in);
@@ -122,6 +147,8 @@ SsdScanTermSums<T> ssd_scan_term_sums(const SsdScanInputs<T>& in) {
   template TermSums<T> linear_input_gradient_term_sums(const Tensor<T>&, const Tensor<T>&);                    \
   template TermSums<T> linear_weight_gradient_term_sums(const Tensor<T>&, const Tensor<T>&);                   \
   template TermSums<T> causal_conv1d_term_sums(const CausalConv1dInputs<T>&);                                  \
+  template CausalConv1dBackwardTermSums<T> causal_conv1d_backward_term_sums(const CausalConv1dInputs<T>&,      \
+                                                                            const Tensor<T>&, MaybeTensor<T>); \
   template SsdScanTermSums<T> ssd_scan_term_sums(const SsdScanInputs<T>&);
 ASSAY_INSTANTIATE(float)
 ASSAY_INSTANTIATE(double)

@@ -25,6 +25,16 @@ TermSums<T> linear_weight_gradient_term_sums(const Tensor<T>& x, const Tensor<T>
 template <class T>
 TermSums<T> causal_conv1d_term_sums(const CausalConv1dInputs<T>& in);
 
+// Of causal_conv1d_backward: terms of d_x and d_initial_state are w dp and the final state's gradient, of d_weight dp x, of
+// d_bias dp. dp = d_y silu'(p) counts as one number. Empty where the gradient is.
+template <class T>
+struct CausalConv1dBackwardTermSums {
+  TermSums<T> d_x, d_weight, d_bias, d_initial_state;
+};
+template <class T>
+CausalConv1dBackwardTermSums<T> causal_conv1d_backward_term_sums(const CausalConv1dInputs<T>& in, const Tensor<T>& d_y,
+                                                                 MaybeTensor<T> d_final_state = nullptr);
+
 // y before its gate, and the final state: terms C_n exp(..) Delta B_n x over tokens and states, the initial state's and D x.
 template <class T>
 struct SsdScanTermSums {
@@ -32,5 +42,17 @@ struct SsdScanTermSums {
 };
 template <class T>
 SsdScanTermSums<T> ssd_scan_term_sums(const SsdScanInputs<T>& in);
+
+// Of ssd_scan_backward. A term has one token j whose x_j B_j goes in (or the initial state), one token i >= j whose dy_i C_i
+// takes it out (or d_final_state), and all decays between; terms of d_dt, d_dt_bias and d_A also the token m at whose Delta
+// they are taken: its own input's, j = m, and A times everything that it decays, j < m <= i. dy = d_y silu(z). Empty where the
+// gradient is. Time and heap are those of the recurrence, of one channel at a time.
+template <class T>
+struct SsdScanBackwardTermSums {
+  TermSums<T> d_x, d_dt, d_A, d_B, d_C, d_D, d_z, d_dt_bias, d_initial_state;
+};
+template <class T>
+SsdScanBackwardTermSums<T> ssd_scan_backward_term_sums(const SsdScanInputs<T>& in, const Tensor<T>& d_y,
+                                                       MaybeTensor<T> d_final_state = nullptr);
 
 }  // namespace assay::reference

@@ -52,6 +52,39 @@ TEST(TermSums, Convolution) {
   EXPECT_NEAR(sums.squares(0, 1, 1), want.squares, 1e-14);
 }
 
+TEST(TermSums, ConvolutionBackward) {
+  Random random(4);
+  const auto x = random.tensor<double>({2, 6, 2}), weight = random.tensor<double>({2, 3}), bias = random.tensor<double>({2}),
+             state = random.tensor<double>({2, 2, 2}), d_y = random.tensor<double>({2, 6, 2}), d_state = random.tensor<double>({2, 2, 2});
+  for (const bool silu : {true, false}) {
+    const CausalConv1dInputs<double> in{.x = x, .weight = weight, .bias = &bias, .initial_state = &state, .silu = silu};
+    const auto sums = causal_conv1d_backward_term_sums(in, d_y, &d_state);
+    const Index c = 1;
+    const auto source = [&](Index b, Index t) { return t < 0 ? state(b, c, t + 2) : x(b, t, c); };
+    const auto d_p = [&](Index b, Index t) {
+      double p = bias[c];
+      for (Index j = 0; j < 3; ++j) p += weight(c, j) * source(b, t - 2 + j);
+      return d_y(b, t, c) * (silu ? silu_derivative(p) : 1);
+    };
+    Brute d_weight, d_bias;
+    for (Index b = 0; b < 2; ++b) {
+      for (Index t = 0; t < 6; ++t) d_weight.add(d_p(b, t) * source(b, t - 2)), d_bias.add(d_p(b, t));
+      for (Index at = -2; at < 6; ++at) {
+        Brute d_x;
+        for (Index j = 0; j < 3; ++j)
+          if (const Index t = at + 2 - j; t >= 0 && t < 6) d_x.add(weight(c, j) * d_p(b, t));
+        if (at >= 4) d_x.add(d_state(b, c, at - 4));
+        EXPECT_NEAR(at < 0 ? sums.d_initial_state.absolute(b, c, at + 2) : sums.d_x.absolute(b, at, c), d_x.absolute, 1e-14) << at;
+        EXPECT_NEAR(at < 0 ? sums.d_initial_state.squares(b, c, at + 2) : sums.d_x.squares(b, at, c), d_x.squares, 1e-14) << at;
+      }
+    }
+    EXPECT_NEAR(sums.d_weight.absolute(c, 0), d_weight.absolute, 1e-14);
+    EXPECT_NEAR(sums.d_weight.squares(c, 0), d_weight.squares, 1e-14);
+    EXPECT_NEAR(sums.d_bias.absolute[c], d_bias.absolute, 1e-14);
+    EXPECT_NEAR(sums.d_bias.squares[c], d_bias.squares, 1e-14);
+  }
+}
+
 TEST(TermSums, Scan) {
   for (const bool dt_softplus : {true, false}) {
     Random random(3);
@@ -85,6 +118,120 @@ TEST(TermSums, Scan) {
     }
     EXPECT_NEAR(sums.final_state.absolute(0, head, q, 2), state.absolute, 1e-13);
     EXPECT_NEAR(sums.final_state.squares(0, head, q, 2), state.squares, 1e-13);
+  }
+}
+
+// Every term of every gradient, written out: what goes in at token j (-1: the initial state) comes out at token i (S: the
+// final state).
+TEST(TermSums, ScanBackward) {
+  for (const bool dt_softplus : {true, false})
+    for (const bool D_by_channel : {true, false}) {
+      Random random(6);
+      testing::ScanProblem<double> p(random, 2, 9, 4, 2, 2, 3, D_by_channel);
+      p.chunk_size = 4, p.dt_softplus = dt_softplus, p.dt_min = 0.05, p.dt_max = 1;
+      for (Index b = 0; b < 2; ++b)
+        for (Index t = 0; t < 9; ++t) p.seq_idx[b * 9 + t] = b == 0 ? t >= 6 : 1;  // 1 at once: without the initial state
+      const auto sums = ssd_scan_backward_term_sums(p.inputs(), p.d_y, &p.d_final_state);
+      const Index S = p.seq_len, head = 2, group = 1;
+      Brute d_A, d_D, d_bias;  // over both batch rows
+      for (Index b = 0; b < 2; ++b) {
+        const auto raw = [&](Index h, Index t) { return p.dt(b, t, h) + p.dt_bias[h]; };
+        const auto delta = [&](Index h, Index t) {
+          return std::clamp(dt_softplus ? softplus(raw(h, t)) : raw(h, t), p.dt_min, p.dt_max);
+        };
+        const auto decay = [&](Index h, Index i, Index j) {  // from token j to token i
+          double product = 1;
+          for (Index t = j + 1; t <= std::min(i, S - 1); ++t)
+            product *= p.seq_idx[b * S + t] == (t == 0 ? 0 : p.seq_idx[b * S + t - 1]) ? std::exp(delta(h, t) * p.A[h]) : 0;
+          return product;
+        };
+        const auto D = [&](Index h, Index q) { return D_by_channel ? p.D(h, q) : p.D[h]; };
+        const auto in = [&](Index h, Index q, Index n, Index j) {
+          return j < 0 ? p.initial_state(b, h, q, n) : delta(h, j) * p.x(b, j, h, q) * p.B(b, j, h / 2, n);
+        };
+        const auto dy = [&](Index h, Index q, Index t) { return p.d_y(b, t, h, q) * silu(p.z(b, t, h, q)); };
+        const auto out = [&](Index h, Index q, Index n, Index i) {
+          return i == S ? p.d_final_state(b, h, q, n) : dy(h, q, i) * p.C(b, i, h / 2, n);
+        };
+        const auto expect = [&](const TermSums<double>& got, const Brute& want, const char* name, auto... index) {
+          EXPECT_NEAR(got.absolute(index...), want.absolute, 1e-13) << name;
+          EXPECT_NEAR(got.squares(index...), want.squares, 1e-13) << name;
+        };
+        for (Index t = 0; t < S; ++t) {
+          Brute d_B, d_C, d_dt;
+          const double v = raw(head, t), s = dt_softplus ? softplus(v) : v;
+          const double slope = s < p.dt_min || s > p.dt_max ? 0 : dt_softplus ? softplus_derivative(v) : 1;
+          for (Index q = 0; q < 2; ++q) {
+            Brute d_x, d_z;
+            d_x.add(D(head, q) * dy(head, q, t));
+            const double gate = p.d_y(b, t, head, q) * silu_derivative(p.z(b, t, head, q));
+            d_z.add(gate * D(head, q) * p.x(b, t, head, q));
+            d_D.add(dy(head, q, t) * p.x(b, t, head, q) * (!D_by_channel || q == 1));
+            for (Index n = 0; n < 3; ++n) {
+              for (Index i = t; i <= S; ++i) {
+                const double back = out(head, q, n, i) * decay(head, i, t);
+                d_x.add(back * delta(head, t) * p.B(b, t, group, n));
+                d_dt.add(slope * back * p.x(b, t, head, q) * p.B(b, t, group, n));
+                for (Index j = -1; j < t; ++j) {
+                  const double through = out(head, q, n, i) * decay(head, i, j) * in(head, q, n, j);
+                  d_dt.add(slope * p.A[head] * through);
+                  d_A.add(delta(head, t) * through);
+                }
+              }
+              for (Index j = -1; j <= t; ++j) d_z.add(gate * p.C(b, t, group, n) * decay(head, t, j) * in(head, q, n, j));
+            }
+            expect(sums.d_x, d_x, "d_x", b, t, head, q);
+            expect(sums.d_z, d_z, "d_z", b, t, head, q);
+            for (Index h : {2, 3}) {  // of the group, state 1
+              for (Index i = t; i <= S; ++i) d_B.add(out(h, q, 1, i) * decay(h, i, t) * delta(h, t) * p.x(b, t, h, q));
+              for (Index j = -1; j <= t; ++j) d_C.add(dy(h, q, t) * decay(h, t, j) * in(h, q, 1, j));
+            }
+          }
+          expect(sums.d_B, d_B, "d_B", b, t, group, Index{1});
+          expect(sums.d_C, d_C, "d_C", b, t, group, Index{1});
+          expect(sums.d_dt, d_dt, "d_dt", b, t, head);
+          d_bias.absolute += d_dt.absolute, d_bias.squares += d_dt.squares;
+        }
+        Brute d_state;
+        for (Index i = 0; i <= S; ++i) d_state.add(out(head, 1, 2, i) * decay(head, i, -1));
+        expect(sums.d_initial_state, d_state, "d_initial_state", b, head, Index{1}, Index{2});
+      }
+      EXPECT_NEAR(sums.d_A.absolute[head], d_A.absolute, 1e-12);
+      EXPECT_NEAR(sums.d_A.squares[head], d_A.squares, 1e-12);
+      EXPECT_NEAR(sums.d_dt_bias.absolute[head], d_bias.absolute, 1e-12);
+      EXPECT_NEAR(sums.d_dt_bias.squares[head], d_bias.squares, 1e-12);
+      EXPECT_NEAR(sums.d_D.absolute[D_by_channel ? head * 2 + 1 : head], d_D.absolute, 1e-13);
+      EXPECT_NEAR(sums.d_D.squares[D_by_channel ? head * 2 + 1 : head], d_D.squares, 1e-13);
+    }
+}
+
+// A sum is never larger than its absolute terms, and equal where every term is positive.
+TEST(TermSums, ScanBackwardBoundsTheGradients) {
+  Random random(7);
+  testing::ScanProblem<double> p(random, 1, 21, 2, 3, 1, 4);
+  for (const bool positive : {false, true}) {
+    if (positive) {
+      p.with_z = false;
+      for (Tensor<double>* t : {&p.x, &p.B, &p.C, &p.D, &p.initial_state, &p.d_y, &p.d_final_state})
+        for (double& v : t->span()) v = std::fabs(v);
+    }
+    const auto forward = ssd_scan_forward<double>({}, p.inputs());
+    const auto d = ssd_scan_backward<double>({}, p.inputs(), forward, p.d_y, &p.d_final_state);
+    const auto sums = ssd_scan_backward_term_sums(p.inputs(), p.d_y, &p.d_final_state);
+    const auto check = [&](const Tensor<double>& value, const TermSums<double>& terms, bool all_positive) {
+      ASSERT_EQ(value.shape(), terms.absolute.shape());
+      ASSERT_EQ(value.shape(), terms.squares.shape());
+      for (Index i = 0; i < value.size(); ++i) {
+        EXPECT_LE(std::fabs(value[i]), terms.absolute[i] * (1 + 1e-13));
+        EXPECT_LE(terms.squares[i], terms.absolute[i] * terms.absolute[i] * (1 + 1e-13));
+        if (positive && all_positive) {
+          EXPECT_NEAR(value[i], terms.absolute[i], 1e-12 * terms.absolute[i]);
+        }
+      }
+    };
+    check(d.d_x, sums.d_x, true), check(d.d_B, sums.d_B, true), check(d.d_C, sums.d_C, true), check(d.d_D, sums.d_D, true);
+    check(d.d_A, sums.d_A, true), check(d.d_initial_state, sums.d_initial_state, true);
+    check(d.d_dt, sums.d_dt, false), check(d.d_dt_bias, sums.d_dt_bias, false), check(d.d_z, sums.d_z, false);  // A is negative
   }
 }
 
