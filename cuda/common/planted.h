@@ -50,6 +50,17 @@ enum class Break {
   // causal_conv1d_bwd.cu
   silu_derivative_of_input,  // silu'(x) for silu'(p)
   last_tile_not_summed,      // in d_weight and d_bias
+  // ssd_scan_bwd_chunked.cu
+  scan_bwd_last_head_alone,         // dG of the group's last head for their sum
+  scan_bwd_state_of_chunk_before,   // H of the chunk before
+  scan_bwd_token_misses_own_decay,  // r without what token m itself reads from the entering state
+  scan_bwd_decay_gradient_sign,     // dA negative
+  scan_bwd_slope_left_out,          // ddt = dDelta
+  scan_bwd_clamp_lets_all_pass,     // dDelta also where the clamp holds
+  scan_bwd_skip_sum_rounded,        // dD from dy silu(z) after its rounding
+  // ssd_scan_bwd_states.cu
+  scan_bwd_stops_at_chunk,     // Gamma comes from the next chunk alone
+  scan_bwd_crosses_documents,  // Gamma passes through chunks in which documents begin
   // causal_conv1d_update.cu
   token_not_kept,  // the state moves, its last column stays
   // ssm_state_update.cu

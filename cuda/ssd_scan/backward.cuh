@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cuda/common/math.cuh"
+#include "cuda/common/planted.h"
 #include "cuda/common/scalars.cuh"
 #include "cuda/ssd_scan/backward_plan.h"
 
@@ -27,8 +28,10 @@ SIMT_DEV Step step_of(const SsdScanDims& dims, const SsdScanBackward<T>& t, std:
   float v = scalar_at(t.dt, token * dims.dt_stride + head);
   if (t.dt_bias.data != nullptr) v += scalar_at(t.dt_bias, head);
   const float s = t.dt_softplus ? softplus(v) : v;
-  const float slope = t.dt_softplus && v <= 20.0f ? Sigmoid(v).value : 1.0f;
-  return {fminf(fmaxf(s, t.dt_min), t.dt_max), s >= t.dt_min && s <= t.dt_max ? slope : 0.0f};
+  const bool bends = t.dt_softplus && v <= 20.0f && !planted<Break::scan_bwd_slope_left_out>;
+  const float slope = bends ? Sigmoid(v).value : 1.0f;
+  const bool passes = planted<Break::scan_bwd_clamp_lets_all_pass> || (s >= t.dt_min && s <= t.dt_max);
+  return {fminf(fmaxf(s, t.dt_min), t.dt_max), passes ? slope : 0.0f};
 }
 
 template <class T>

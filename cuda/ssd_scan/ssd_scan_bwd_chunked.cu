@@ -161,8 +161,10 @@ class ChunkGradients {
   }
   SIMT_DEV void copy_states(int head, int channel) {
     const std::int64_t first = ((row_ * dims_.heads + head) * dims_.head_dim + channel) * N_;
+    const bool early = planted<Break::scan_bwd_state_of_chunk_before> && chunk_ > 0;
+    const std::int64_t before = early ? dims_.heads * dims_.head_dim * N_ : 0;
     const int rows = width(channel);
-    copy_rows(s_.H, kChannels, entering_ + first, N_, N_, rows, rows, thread_, kThreads);
+    copy_rows(s_.H, kChannels, entering_ + first - before, N_, N_, rows, rows, thread_, kThreads);
     copy_rows(s_.Gamma, kChannels, leaving_gradients_ + first, N_, N_, rows, rows, thread_, kThreads);
   }
 
@@ -286,7 +288,7 @@ class ChunkGradients {
         const float gated = incoming * (gate * sigmoid.value);
         d_z[e] = from_float<T>(incoming * to_float(u[e]) * silu_derivative(gate, sigmoid));
         d_y[e] = from_float<T>(gated);
-        d_D[e] = fmaf(gated, to_float(x[e]), d_D[e]);
+        d_D[e] = fmaf(planted<Break::scan_bwd_skip_sum_rounded> ? to_float(d_y[e]) : gated, to_float(x[e]), d_D[e]);
       }
       simt::store_vec(t_.d_z + token * t_.strides.z + first, d_z);
       simt::store_vec(p, d_y);
@@ -368,7 +370,7 @@ class ChunkGradients {
           const float L = counts ? expf(fminf(cum_i[e % 2] - cum_j[e / 2], 0.0f)) : 0.0f;
           weights[side][e] = counts ? G_[k][side][e] * L : 0.0f;
           M[side][e] = counts ? M[side][e] * L * delta_j[e / 2] : 0.0f;
-          d_G_[k][side][e] += M[side][e];
+          d_G_[k][side][e] = M[side][e] + (planted<Break::scan_bwd_last_head_alone> ? 0.0f : d_G_[k][side][e]);
           M[side][e] = counts ? M[side][e] * G_[k][side][e] : 0.0f;
         }
         store_pair(element(s_.pairs, row, first), weights[side][0], weights[side][1]);
@@ -624,6 +626,7 @@ class ChunkGradients {
       const int m = first + k;
       if (m >= length_) continue;
       r[k] += block_before[k] + block_after[k] + (before[k] + after[k]);
+      if constexpr (planted<Break::scan_bwd_token_misses_own_decay>) r[k] -= s_.from_state[m] + s_.from_state[kQ + m];
       const float d_delta = fmaf(t_.A[head], r[k], s_.direct[m] + s_.direct[kQ + m]);
       const float d_dt = d_delta * s_.slope[head % 2 * kQ + m];
       store_d_dt(t_, first_ + m, head, d_dt);
@@ -637,7 +640,7 @@ class ChunkGradients {
     }
     if (lane_ != 0) return;
     float* const sums = partials_ + head * (2 + dims_.head_dim);
-    sums[0] = d_A;
+    sums[0] = planted<Break::scan_bwd_decay_gradient_sign> ? -d_A : d_A;
     sums[1] = d_bias;
   }
 

@@ -148,7 +148,11 @@ class Walk {
       stage.weights[i] =
           back_ ? steps.from_entering(documents, k, lane_) : steps.to_leaving(documents, k, lane_) * steps.delta[k];
     }
-    if (lane_ == 0) *stage.through = steps.through(documents);
+    if (lane_ == 0) {
+      const bool crosses = planted<Break::scan_bwd_crosses_documents> && back_;
+      const bool stops = planted<Break::scan_bwd_stops_at_chunk> && back_;
+      *stage.through = stops ? 0.0f : crosses ? expf(steps.last) : steps.through(documents);
+    }
   }
 
   // d_y silu(z), rounded as stored activations are.
