@@ -78,6 +78,26 @@ enum class Break {
   step_mean_over_all_heads,       // instead of over the group's
   step_output_from_stored_state,  // y from the state after its rounding
   step_sum_not_guarded,           // no __syncthreads between v and the sum of its squares
+  // ssd_scan_chunked.cu
+  scan_bias_after_softplus,             // Delta = softplus(dt) + dt_bias
+  scan_clamp_before_softplus,           // Delta = softplus(clamp(dt + dt_bias))
+  scan_step_not_clamped,                // Delta = softplus(dt + dt_bias)
+  scan_decay_of_next_token,             // cum_i without token i
+  scan_decay_of_first_head,             // A of the group's first head for all its heads
+  scan_C_of_group_0,                    // for every group
+  scan_skip_of_another_head,            // D of head 0 for every head
+  scan_initial_state_of_first_head,     // that of row 0, head 0 for every row and head
+  scan_row_always_continues,            // the initial state also enters a row whose seq_idx does not begin with 0
+  scan_documents_mix_in_chunk,          // y reads the tokens of other documents in its chunk
+  scan_state_enters_any_document,       // the entering state goes on across documents, in y
+  scan_entering_state_not_decayed,      // y = H C without exp(cum)
+  scan_increment_not_decayed,           // U = Delta without exp(cum_last - cum)
+  scan_looks_back_too_far,              // the state of the chunk before the one before
+  scan_final_state_without_last_chunk,  // half of it is the state that entered the last chunk
+  scan_state_kept_in_bf16,              // between chunks
+  // ssd_scan_varlen.cu
+  scan_document_ends_early,     // its state lacks the last token
+  scan_document_not_restarted,  // it begins with the state that entered its last chunk, whoever's it was
 };
 
 template <Break kBreak>

@@ -28,6 +28,7 @@
 // Limiter    one batch row: the chain of chunks, a flag and 32 KB through L2 for each; from a few rows on memory
 // Versions   see ssd_scan_fwd.cu
 // Limits     head_dim and state_size multiples of 16, state_size <= 256; alignment as the plan says
+#include "cuda/common/planted.h"
 #include "cuda/ssd_scan/fragments.cuh"
 #include "cuda/ssd_scan/ssd_scan.cuh"
 
@@ -107,7 +108,8 @@ class Chunk {
     const int heads = static_cast<int>(dims_.heads / dims_.groups), head_dim = static_cast<int>(dims_.head_dim);
     const int first_head = group_ * heads, end_head = first_head + heads;
     copy_rows<T, kThreads>(s_.B, kQ, t_.B + first_ * dims_.B_stride + group_ * N, dims_.B_stride, N, length_, thread_);
-    copy_rows<T, kThreads>(s_.C, kQ, t_.C + first_ * dims_.C_stride + group_ * N, dims_.C_stride, N, length_, thread_);
+    const int C_group = planted<Break::scan_C_of_group_0> ? 0 : group_;
+    copy_rows<T, kThreads>(s_.C, kQ, t_.C + first_ * dims_.C_stride + C_group * N, dims_.C_stride, N, length_, thread_);
     copy_x(first_head * head_dim);
     if (warp_ == 0) {
       find_documents();
@@ -178,7 +180,9 @@ class Chunk {
       const int i = lane_ * kPerLane + k;
       if (t_.seq_idx != nullptr && i < length_) {
         const bool starts_row = chunk_ == 0 && i == 0;
-        if (t_.seq_idx[first_ + i] != (starts_row ? 0 : t_.seq_idx[first_ + i - 1])) {
+        const std::int32_t before = starts_row ? (planted<Break::scan_row_always_continues> ? t_.seq_idx[first_] : 0)
+                                               : t_.seq_idx[first_ + i - 1];
+        if (t_.seq_idx[first_ + i] != before) {
           begin = i;
           first = first < i ? first : i;
         }
@@ -198,14 +202,15 @@ class Chunk {
 
   // One warp: delta, cum and U of a head. Tokens past the end have delta 0.
   SIMT_DEV void compute_steps(int head) {
-    const float A = t_.A[head];
+    const float A = t_.A[planted<Break::scan_decay_of_first_head> ? group_ * (dims_.heads / dims_.groups) : head];
     float delta[kPerLane], sum[kPerLane], total = 0.0f;
     SIMT_UNROLL
     for (int k = 0; k < kPerLane; ++k) {
       const int i = lane_ * kPerLane + k;
       delta[k] = i < length_ ? step_size(dims_, t_, first_ + i, head) : 0.0f;
+      if constexpr (planted<Break::scan_decay_of_next_token>) sum[k] = total;
       total += i < length_ ? delta[k] * A : 0.0f;
-      sum[k] = total;
+      if constexpr (!planted<Break::scan_decay_of_next_token>) sum[k] = total;
     }
     const float before = __shfl_up_sync(0xffffffffu, scan(total, [](float a, float b) { return a + b; }), 1);
     SIMT_UNROLL
@@ -219,6 +224,7 @@ class Chunk {
       deltas[k] = delta[k];
       sums[k] = sum[k];
       weights[k] = remembered ? expf(fminf(last - sum[k], 0.0f)) * delta[k] : 0.0f;
+      if constexpr (planted<Break::scan_increment_not_decayed>) weights[k] = remembered ? delta[k] : 0.0f;
     }
     simt::store_vec(s_.delta + lane_ * kPerLane, deltas);
     simt::store_vec(s_.cum + lane_ * kPerLane, sums);
@@ -297,7 +303,8 @@ class Chunk {
       for_each_piece(slice, [&](int m, int pair, int side, int i, int, int) {
         float(&e)[4] = entering[m][pair][side];
         if (chunk_ > 0) {
-          const float4 values = __ldcg(reinterpret_cast<const float4*>(piece(link - 1, slice, i)));
+          const std::int64_t from = link - 1 - (planted<Break::scan_looks_back_too_far> && chunk_ > 1);
+          const float4 values = __ldcg(reinterpret_cast<const float4*>(piece(from, slice, i)));
           e[0] = values.x, e[1] = values.y, e[2] = values.z, e[3] = values.w;
         }
       });
@@ -310,10 +317,14 @@ class Chunk {
           for (int r = 0; r < 2; ++r) load_initial(at + 8 * r * N, e[2 * r], e[2 * r + 1]);
         }
         SIMT_UNROLL
-        for (int j = 0; j < 4; ++j) h[j] = decay == 0.0f ? h[j] : fmaf(decay, e[j], h[j]);  // a dropped one may be inf
+        for (int j = 0; j < 4; ++j) {
+          h[j] = decay == 0.0f ? h[j] : fmaf(decay, e[j], h[j]);  // a dropped one may be inf
+          if constexpr (planted<Break::scan_state_kept_in_bf16>) h[j] = to_float(from_float<__nv_bfloat16>(h[j]));
+        }
         if (chunk_ + 1 < chunks_) {
           simt::store_vec(piece(link, slice, i), simt::Vec<float, 4>{{h[0], h[1], h[2], h[3]}});
         } else {
+          if constexpr (planted<Break::scan_final_state_without_last_chunk>) h[0] = e[0], h[1] = e[1];
           store_pair(t_.final_state + at, h[0], h[1]);
           store_pair(t_.final_state + at + 8 * N, h[2], h[3]);
         }
@@ -351,6 +362,7 @@ class Chunk {
   }
 
   SIMT_DEV void load_initial(std::int64_t at, float& low, float& high) const {
+    if constexpr (planted<Break::scan_initial_state_of_first_head>) at %= dims_.head_dim * dims_.state_size;
     if (t_.initial_state.data == nullptr) {
       low = high = 0.0f;
     } else if (t_.initial_state.is_bfloat16) {
@@ -378,8 +390,8 @@ class Chunk {
     SIMT_UNROLL
     for (int r = 0; r < 2; ++r) {
       const int i = rows_ + lane_ / 4 + 8 * r;
-      const bool continues = i < *s_.continuing;
-      const float decay = continues ? expf(s_.cum[i]) : 0.0f;
+      const bool continues = i < *s_.continuing || planted<Break::scan_state_enters_any_document>;
+      const float decay = continues ? (planted<Break::scan_entering_state_not_decayed> ? 1.0f : expf(s_.cum[i])) : 0.0f;
       SIMT_UNROLL
       for (int p = 0; p < kChannels / 8; ++p) {
         SIMT_UNROLL
@@ -406,7 +418,8 @@ class Chunk {
         SIMT_UNROLL
         for (int e = 0; e < 4; ++e) {
           const int j = first + e % 2;
-          const bool counts = j <= row + e / 2 * 8 && j >= begin[e / 2];
+          const bool counts =
+              j <= row + e / 2 * 8 && (j >= begin[e / 2] || planted<Break::scan_documents_mix_in_chunk>);
           weighted[side][e] =
               counts ? G_[k][side][e] * expf(fminf(cum[e / 2] - cum_j[e % 2], 0.0f)) * delta_j[e % 2] : 0.0f;
         }
@@ -437,7 +450,7 @@ class Chunk {
 
   SIMT_DEV void add_skip(float (&y)[kChannels / 8][4], int head, int channel0) const {
     if (t_.D.data == nullptr) return;
-    const float D = t_.D_per_channel ? 0.0f : scalar_at(t_.D, head);
+    const float D = t_.D_per_channel ? 0.0f : scalar_at(t_.D, planted<Break::scan_skip_of_another_head> ? 0 : head);
     for_each_pair(y, [&](int row, int channel, float& low, float& high) {
       float x[2];
       load_pair(element(s_.x, row, channel), x[0], x[1]);

@@ -34,11 +34,11 @@ __global__ void __launch_bounds__(kThreads)
   const int channels = head_dim - channel0 < kTileChannels ? head_dim - channel0 : kTileChannels;
 
   std::int64_t begin = t.cu_seqlens[document];
-  const std::int64_t end = t.cu_seqlens[document + 1];
+  const std::int64_t end = t.cu_seqlens[document + 1] - planted<Break::scan_document_ends_early>;
   float h[kTileChannels] = {};
   if (states != nullptr && end > begin) {
     const std::int64_t chunk = (end - 1) / layout.chunk;
-    if (begin < chunk * layout.chunk) {
+    if (begin < chunk * layout.chunk || (planted<Break::scan_document_not_restarted> && chunk > 0)) {
       begin = chunk * layout.chunk;
       SIMT_UNROLL
       for (int c = 0; c < kTileChannels; ++c) {
