@@ -152,15 +152,19 @@ TEST(FixtureCalls, WhatDoesNotFitAScanIsNamed) {
   expect("/tensors/input.B/shape", "divides heads = 4", [](Fixture& f) {
     for (const char* name : {"input.B", "input.C"}) tensor(f, name) = filled(name, DType::bfloat16, {2, 3, 3, 16});
   });
-  expect("/tensors/input.D/shape", "want [heads]",
-         [](Fixture& f) { tensor(f, "input.D") = filled("input.D", DType::float32, {4, 8, 1}); });
-  expect("/tensors/input.D/shape", "head_dim = 7",
-         [](Fixture& f) { tensor(f, "input.D") = filled("input.D", DType::float32, {4, 7}); });
-  expect("/tensors/input.x/shape", "want [batch, seq_len, heads, head_dim]",
-         [](Fixture& f) { tensor(f, "input.x") = filled("input.x", DType::bfloat16, {1, 2, 3, 4, 8}); });
+  expect("/tensors/input.D/shape", "want [heads]", [](Fixture& f) {
+    tensor(f, "input.D") = filled("input.D", DType::float32, {4, 8, 1});
+  });
+  expect("/tensors/input.D/shape", "head_dim = 7", [](Fixture& f) {
+    tensor(f, "input.D") = filled("input.D", DType::float32, {4, 7});
+  });
+  expect("/tensors/input.x/shape", "want [batch, seq_len, heads, head_dim]", [](Fixture& f) {
+    tensor(f, "input.x") = filled("input.x", DType::bfloat16, {1, 2, 3, 4, 8});
+  });
   expect("/tensors/input.A/dtype", "want float32",
          [](Fixture& f) { tensor(f, "input.A") = filled("input.A", DType::bfloat16, {4}); });
-  expect("/tensors/input.seq_idx/data/2", "want an int32", [](Fixture& f) { tensor(f, "input.seq_idx").set(2, 0x1p32); });
+  expect("/tensors/input.seq_idx/data/2", "want an int32",
+         [](Fixture& f) { tensor(f, "input.seq_idx").set(2, 0x1p32); });
   expect("/tensors/output.state", "unknown",
          [](Fixture& f) { f.tensors.push_back(filled("output.state", DType::float32, {1})); });
 }
@@ -176,6 +180,11 @@ TEST(FixtureCalls, BoundariesOfDocumentsAreChecked) {
   Fixture f = scan();
   with({0, 1, 1, 3}, 3)(f);
   EXPECT_EQ(fixture_calls(f).calls[0].recorded.size(), 3u);
+  for (const char* input : {"x", "dt", "A", "B", "C", "D"})  // and gradients, for which the states are nothing
+    f.tensors.push_back(filled((std::string("grad.input.") + input).c_str(),
+                               f.tensor(std::string("input.") + input).dtype,
+                               f.tensor(std::string("input.") + input).shape));
+  EXPECT_EQ(fixture_calls(f).calls.size(), 2u);
   const auto expect = refusals(scan);
   expect("/tensors/input.cu_seqlens/data/0", "want 0 .. 0", with({1, 3}, 1));
   expect("/tensors/input.cu_seqlens/data/2", "want 2 .. 3", with({0, 2, 1}, 2));
@@ -230,8 +239,9 @@ TEST(FixtureCalls, WhatDoesNotFitAStepIsNamed) {
   expect("/attributes/steps", "0; want", [](Fixture& f) { f.attributes["steps"] = 0; });
   expect("/tensors", "no \"input.x\"", [](Fixture& f) { f.attributes["steps"] = 3; });
   expect("/tensors/step.1.input.x", "unknown", [](Fixture& f) { f.attributes["steps"] = 1; });
-  expect("/tensors/step.1.input.B/shape", "groups = 4",
-         [](Fixture& f) { tensor(f, "step.1.input.B") = filled("step.1.input.B", DType::float32, {3, 4, 16}); });
+  expect("/tensors/step.1.input.B/shape", "groups = 4", [](Fixture& f) {
+    tensor(f, "step.1.input.B") = filled("step.1.input.B", DType::float32, {3, 4, 16});
+  });
   expect("/tensors/input.state_batch_indices/data/1", "that no other has", [](Fixture& f) {
     f.tensors.push_back(make_tensor("input.state_batch_indices", Role::in, DType::int32, {3}));
   });
