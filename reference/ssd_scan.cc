@@ -5,85 +5,212 @@
 //   H'    = exp(cum_last) H + sum_j x_j (U_j B_j)^T
 #include "reference/ssd_scan.h"
 
-#include <utility>
+#include <array>
 
+#include "reference/pack.h"
+#include "reference/panel_product.h"
 #include "reference/row_pieces.h"
 #include "reference/ssd_scan_plan.h"
 
 namespace assay::reference {
 namespace {
 
-// H' of one chunk of one head, in place.
+// M is cut along its diagonal in steps of this many rows, a multiple of the rows of every kernel: what a product visits
+// beyond the diagonal does not depend on the kernel.
+constexpr Index kDiagonalStep = 8;
+
+// Outputs come from far away, to be overwritten: early enough, nobody waits for them.
 template <class T>
-void advance_state(const Numerics<T>& num, const SsdScanPlan<T>& plan, const SsdScanInputs<T>& in, Index b, Index head, Index chunk,
-                   MatrixView<T> state, Tensor<T>& weighted) {
-  const ChunkDecays<T> decays(num, plan, b, head, chunk);
-  const MatrixView<const T> B = plan.rows(in.B.data(), b, chunk, head / plan.heads_per_group, plan.groups, plan.state_size);
-  for (Index j = 0; j < decays.length; ++j) {
-    const T U = decays.out[j] * decays.delta[j];
-    for (Index n = 0; n < plan.state_size; ++n) weighted[j * plan.state_size + n] = B.data[j * B.stride + n] * U;
-  }
-  const MatrixView<T> UB(weighted.data(), decays.length, plan.state_size);
-  num.store({UB.data, static_cast<std::size_t>(UB.rows * UB.cols)});
-  for (Index i = 0; i < plan.state_count(); ++i) state.data[i] *= decays.through;
-  gemm_tn(plan.rows(in.x.data(), b, chunk, head, plan.heads, plan.head_dim), UB, state, Sum::accumulate);
+void prefetch_for_writing(const T* p, Index count) {
+  for (Index i = 0; i < count; i += static_cast<Index>(64 / sizeof(T))) __builtin_prefetch(p + i, 1);
 }
 
-// The states entering every chunk, and the final one.
+// to [columns, rows] = from^T, in bands that keep to few lines of either.
 template <class T>
-void pass_states(const Numerics<T>& num, const SsdScanPlan<T>& plan, const SsdScanInputs<T>& in, SsdScanForward<T>& out) {
-  const Index count = plan.state_count();
-  for_units(plan.batch * plan.heads, plan.seq_len * count, [&](Index unit) {
-    const Index b = unit / plan.heads, head = unit % plan.heads;
-    const MatrixView<T> state(out.final_state.data() + unit * count, plan.head_dim, plan.state_size);
-    Tensor<T> weighted = Tensor<T>::uninitialized({std::min(plan.chunk_size, plan.seq_len), plan.state_size});
-    if (in.initial_state) std::copy_n(in.initial_state->data() + unit * count, count, state.data);
-    else std::fill_n(state.data, count, T(0));
-    for (Index chunk = 0; chunk < plan.chunks; ++chunk) {
-      T* entering = out.entering_states.data() + ((b * plan.chunks + chunk) * plan.heads + head) * count;
-      std::copy_n(state.data, count, entering);
-      num.store({entering, static_cast<std::size_t>(count)});
-      advance_state(num, plan, in, b, head, chunk, state, weighted);
+void transpose(const T* from, Index rows, Index columns, T* to) {
+  constexpr Index band = 8;
+  for (Index column = 0; column < columns; column += band)  // to pack rows is to transpose them
+    gemm_kernels<T>().front().pack(from + column, columns, 1, rows, std::min(band, columns - column), rows, to + column * rows);
+}
+
+// Some heads of one group of one batch row, chunk after chunk. What the heads share is packed once for a chunk. States are
+// kept transposed, [state_size, head_dim]: then x is the second factor of both of its products, and is packed once, too.
+// M and U B are made in the layout of packed rows, [token j][rows of a panel]: what belongs to token j is repeated for all
+// rows of a panel, and every loop runs over a whole panel.
+template <class T>
+class HeadsForward {
+ public:
+  HeadsForward(const Numerics<T>& num, const SsdScanPlan<T>& plan, const SsdScanInputs<T>& in, SsdScanForward<T>& out, Index b,
+               Index first_head, Index heads)
+      : num_(num), plan_(plan), in_(in), out_(out), b_(b), first_head_(first_head), heads_(heads), P_(plan.head_dim), N_(plan.state_size),
+        height_(M_.step()),
+        tokens_((std::min(plan.chunk_size, plan.seq_len) + kDiagonalStep - 1) / kDiagonalStep * kDiagonalStep),
+        states_({heads, N_, P_}), products_({tokens_, tokens_}), repeated_(Tensor<T>::uninitialized({3, tokens_ * height_})) {
+    require(kDiagonalStep % height_ == 0, "ssd_scan_forward: a kernel of ", height_, " rows; want a divisor of ", kDiagonalStep);
+    x_.resize(P_, tokens_);
+    tile_ = Tensor<T>::uninitialized({tokens_, x_.step()});
+  }
+
+  void run() {
+    for (Index k = 0; k < heads_ && in_.initial_state; ++k) transpose(in_.initial_state->data() + state_of(k), P_, N_, state(k));
+    const Index group = first_head_ / plan_.heads_per_group;
+    for (Index chunk = 0; chunk < plan_.chunks; ++chunk) {
+      const MatrixView<const T> B = plan_.rows(in_.B.data(), b_, chunk, group, plan_.groups, N_);
+      const MatrixView<const T> C = plan_.rows(in_.C.data(), b_, chunk, group, plan_.groups, N_);
+      multiply_B_C(B, C);
+      C_.pack(C.rows, N_, C.data, C.stride, 1);
+      B_.pack(N_, B.rows, B.data, 1, B.stride);
+      for (Index k = 0; k < heads_; ++k) run_chunk(chunk, k);
     }
-  });
-}
-
-// y of one chunk of one head. past [length, head_dim]: H C_i, no data where H = 0; L [length, length] is scratch.
-template <class T>
-void chunk_outputs(const Numerics<T>& num, const SsdScanPlan<T>& plan, const SsdScanInputs<T>& in, Index b, Index head, Index chunk,
-                   MatrixView<const T> G, MatrixView<T> L, MatrixView<const T> past, SsdScanForward<T>& out) {
-  const ChunkDecays<T> decays(num, plan, b, head, chunk);
-  const Index length = decays.length, P = plan.head_dim;
-  decays.between(L);
-  for (Index i = 0; i < length; ++i) {
-    T* row = L.data + i * L.stride;
-    const T* products = G.data + i * G.stride;
-    for (Index j = 0; j <= i; ++j) row[j] = products[j] * row[j] * decays.delta[j];
+    for (Index k = 0; k < heads_; ++k) transpose(state(k), N_, P_, out_.final_state.data() + state_of(k));
   }
-  num.store({L.data, static_cast<std::size_t>(length * length)});
 
-  const MatrixView<const T> x = plan.rows(in.x.data(), b, chunk, head, plan.heads, P);
-  const MatrixView<T> y = plan.rows(out.y.data(), b, chunk, head, plan.heads, P);
-  lower_times<T>(L, x, y);
+ private:
+  T* state(Index k) { return states_.data() + k * plan_.state_count(); }
+  Index state_of(Index k) const { return (b_ * plan_.heads + first_head_ + k) * plan_.state_count(); }
 
-  const T* D = !in.D ? nullptr : in.D->data() + head * (in.D->rank() == 2 ? P : 1);
-  for (Index i = 0; i < length; ++i) {
-    const std::span<T> row(y.data + i * y.stride, static_cast<std::size_t>(P));
-    const T* x_i = x.data + i * x.stride;
-    if (past.data)
-      for (Index p = 0; p < P; ++p) row[p] += decays.in[i] * past.data[i * past.stride + p];
-    if (D)
-      for (Index p = 0; p < P; ++p) row[p] += (in.D->rank() == 2 ? D[p] : D[0]) * x_i[p];
-    if (in.z) {
-      const Index offset = row.data() - out.y.data();
-      const std::span<T> ungated(out.ungated_y.data() + offset, row.size());
-      std::copy(row.begin(), row.end(), ungated.begin());
-      num.store(ungated);
-      for (Index p = 0; p < P; ++p) row[p] *= num.silu((*in.z)[offset + p]);
+  // G_ij = C_i . B_j, j <= i: as G^T, whose columns are then packed as rows of G.
+  void multiply_B_C(MatrixView<const T> B, MatrixView<const T> C) {
+    rows_of_B_.pack(B.rows, N_, B.data, B.stride, 1);
+    columns_of_C_.pack(C.rows, N_, C.data, C.stride, 1);
+    for (Index i = 0; i < C.rows; i += columns_of_C_.step())
+      for (Index j = 0; j < std::min(B.rows, i + columns_of_C_.step()); j += height_)
+        multiply_panels(rows_of_B_, j, columns_of_C_, i, N_, products_.data() + j * tokens_ + i, tokens_, Sum::overwrite);
+    G_.pack(C.rows, tokens_, products_.data(), 1, tokens_);
+  }
+
+  void run_chunk(Index chunk, Index k) {
+    const Index head = first_head_ + k, count = plan_.state_count();
+    const ChunkDecays<T> decays(num_, plan_, b_, head, chunk);
+    const MatrixView<const T> x = plan_.rows(in_.x.data(), b_, chunk, head, plan_.heads, P_);
+    x_.pack(P_, x.rows, x.data, 1, x.stride);
+    const std::span<T> entering(out_.entering_states.data() + ((b_ * plan_.chunks + chunk) * plan_.heads + head) * count,
+                                static_cast<std::size_t>(count));
+    const bool has_past = chunk > 0 || in_.initial_state;
+    if (has_past) {
+      transpose(state(k), N_, P_, entering.data());
+      num_.store(entering);
+      H_.pack(P_, N_, state(k), 1, P_);
+      num_.store(H_.span());
+    } else {
+      std::fill(entering.begin(), entering.end(), T(0));
     }
-    num.store(row);
+    weigh(decays);
+    outputs(decays, chunk, head, has_past);
+    advance(decays, state(k));
   }
-}
+
+  // Of the rows of M from i on, those columns that may not be zero; filled up.
+  static Index depth(Index i) { return (i / kDiagonalStep + 1) * kDiagonalStep; }
+
+  // values[j] for all rows of a panel, for every token j; 0 beyond them.
+  template <class Value>
+  T* repeat(Index which, Index length, const Value& value) {
+    T* out = repeated_.data() + which * tokens_ * height_;
+    for (Index j = 0; j < tokens_; ++j) std::fill_n(out + j * height_, height_, j < length ? value(j) : T(0));
+    return out;
+  }
+
+  // M_ij = G_ij L_ij Delta_j
+  void weigh(const ChunkDecays<T>& decays) {
+    const Index length = decays.length;
+    const T* cum = repeat(0, length, [&](Index j) { return decays.cum[j]; });
+    const T* delta = repeat(1, length, [&](Index j) { return decays.delta[j]; });
+    M_.resize(length, tokens_);
+    for (Index i = 0; i < length; i += height_) {
+      T* m = M_.panel(i);
+      const T* g = G_.panel(i);
+      const Index size = depth(i) * height_;
+      std::array<T, kDiagonalStep> cum_i;  // by element, for one or more tokens j
+      for (Index e = 0; e < kDiagonalStep; ++e) cum_i[e] = decays.cum[std::min(i + e % height_, length - 1)];
+      for (Index at = 0; at < size; at += kDiagonalStep)
+        for (Index e = 0; e < kDiagonalStep; ++e) m[at + e] = std::min(cum_i[e] - cum[at + e], T(0));
+      const std::span<T> panel(m, static_cast<std::size_t>(size));
+      exp(std::span<const T>(panel), panel, num_.function_scale());
+      for (Index e = 0; e < size; ++e) m[e] = g[e] * m[e] * delta[e];
+      for (Index row = i; row < std::min(i + height_, length); ++row) {
+        for (Index j = 0; j < decays.document_begin[row]; ++j) m[j * height_ + row - i] = 0;
+        for (Index j = row + 1; j < depth(i); ++j) m[j * height_ + row - i] = 0;
+      }
+      num_.store(panel);
+    }
+  }
+
+  // y of the chunk.
+  void outputs(const ChunkDecays<T>& decays, Index chunk, Index head, bool has_past) {
+    const Index length = decays.length;
+    const MatrixView<T> y = plan_.rows(out_.y.data(), b_, chunk, head, plan_.heads, P_);
+    for (Index p = 0; p < P_; p += x_.step()) {
+      const Index width = x_.width(p), count = std::min(width, P_ - p);
+      for (Index i = 0; has_past && i < length; i += height_) {
+        T* tile = tile_.data() + i * width;
+        multiply_panels(C_, i, H_, p, N_, tile, width, Sum::overwrite);
+        for (Index row = i; row < std::min(i + height_, length); ++row)
+          for (Index c = 0; c < count; ++c) tile_[row * width + c] *= decays.in[row];
+      }
+      for (Index i = 0; i < length; i += height_) {
+        T* tile = tile_.data() + i * width;
+        for (Index row = i + 2 * kDiagonalStep; row < std::min(i + 2 * kDiagonalStep + height_, length); ++row)
+          prefetch_for_writing(y.data + row * y.stride + p, count);
+        multiply_panels(M_, i, x_, p, std::min(length, depth(i)), tile, width, has_past ? Sum::accumulate : Sum::overwrite);
+        for (Index row = i; row < std::min(i + height_, length); ++row)
+          finish(tile_.data() + row * width, x_.panel(p) + row * width, head * P_ + p, count, y.data + row * y.stride + p);
+      }
+    }
+  }
+
+  // y = row + D x, gated, for `count` channels; `channel` counts from the first head's first. The row is used up.
+  void finish(T* row, const T* x, Index channel, Index count, T* y) {
+    const bool by_channel = in_.D && in_.D->rank() == 2;
+    const T* D = !in_.D ? nullptr : in_.D->data() + (by_channel ? channel : channel / P_);
+    for_packs<T>(count, [&](auto lanes) {
+      Pack<T> sum = lanes.load(row);
+      if (D) sum = sum + (by_channel ? lanes.load(D) : Pack<T>::all(*D)) * lanes.load(x);
+      lanes.store(y, sum);
+    });
+    if (in_.z) {
+      const Index offset = y - out_.y.data();
+      const auto n = static_cast<std::size_t>(count);
+      std::copy_n(y, count, out_.ungated_y.data() + offset);
+      num_.store({out_.ungated_y.data() + offset, n});
+      silu(std::span<const T>(in_.z->data() + offset, n), std::span<T>(row, n), num_.function_scale());
+      for (Index p = 0; p < count; ++p) y[p] *= row[p];
+    }
+    num_.store({y, static_cast<std::size_t>(count)});
+  }
+
+  // H' of the chunk, in place.
+  void advance(const ChunkDecays<T>& decays, T* state) {
+    const T* U = repeat(2, decays.length, [&](Index j) { return decays.out[j] * decays.delta[j]; });
+    UB_.resize(N_, decays.length);
+    for (Index n = 0; n < N_; n += height_) {
+      T* ub = UB_.panel(n);
+      const T* b = B_.panel(n);
+      for (Index e = 0; e < decays.length * height_; ++e) ub[e] = b[e] * U[e];
+    }
+    num_.store(UB_.span());
+    for (Index i = 0; i < plan_.state_count(); ++i) state[i] *= decays.through;
+    for (Index p = 0; p < P_; p += x_.step())
+      for (Index n = 0; n < N_; n += height_)
+        multiply_panels(UB_, n, x_, p, decays.length, state + n * P_ + p, P_, Sum::accumulate);
+  }
+
+  const Numerics<T>& num_;
+  const SsdScanPlan<T>& plan_;
+  const SsdScanInputs<T>& in_;
+  SsdScanForward<T>& out_;
+  Index b_, first_head_, heads_, P_, N_;
+  PackedOperand<T> C_ = PackedOperand<T>::rows(), G_ = PackedOperand<T>::rows(), B_ = PackedOperand<T>::rows();  // of B the rows are states
+  PackedOperand<T> rows_of_B_ = PackedOperand<T>::rows(), columns_of_C_ = PackedOperand<T>::columns();
+  PackedOperand<T> M_ = PackedOperand<T>::rows(), UB_ = PackedOperand<T>::rows();
+  PackedOperand<T> x_ = PackedOperand<T>::columns(), H_ = PackedOperand<T>::columns();
+  Index height_;        // rows of a panel
+  Index tokens_;        // of a chunk, filled up to the diagonal's step
+  Tensor<T> states_;    // [heads, state_size, head_dim]
+  Tensor<T> products_;  // [tokens, tokens]: G^T
+  Tensor<T> repeated_;  // [3, tokens * height]
+  Tensor<T> tile_;      // [tokens, columns of a panel]: y
+};
 
 }  // namespace
 
@@ -96,24 +223,14 @@ SsdScanForward<T> ssd_scan_forward(const Numerics<T>& num, const SsdScanInputs<T
   out.entering_states = Tensor<T>::uninitialized({plan.batch, plan.chunks, plan.heads, plan.head_dim, plan.state_size});
   if (in.z) out.ungated_y = Tensor<T>::uninitialized(in.x.shape());
 
-  pass_states(num, plan, in, out);
-  for_units(plan.batch * plan.chunks * plan.groups, plan.chunk_work(), [&](Index unit) {
-    const Index b = unit / (plan.chunks * plan.groups), chunk = unit / plan.groups % plan.chunks, group = unit % plan.groups;
-    const Index length = plan.length(chunk), P = plan.head_dim, first_head = group * plan.heads_per_group;
-    const Index width = plan.heads_per_group * P;
-    const MatrixView<const T> C = plan.rows(in.C.data(), b, chunk, group, plan.groups, plan.state_size);
-    Tensor<T> products = Tensor<T>::uninitialized({length, length}), decays = Tensor<T>::uninitialized({length, length});
-    lower_product<T>(C, plan.rows(in.B.data(), b, chunk, group, plan.groups, plan.state_size), view(products, length));
-    // H C of all heads of the group in one product; without an initial state the first chunk has H = 0.
-    Tensor<T> past;
-    if (chunk > 0 || in.initial_state) {
-      past = Tensor<T>::uninitialized({length, width});
-      const T* entering = out.entering_states.data() + ((b * plan.chunks + chunk) * plan.heads + first_head) * plan.state_count();
-      gemm_nt(C, MatrixView<const T>(entering, width, plan.state_size), view(past, length));
-    }
-    for (Index k = 0; k < plan.heads_per_group; ++k)
-      chunk_outputs(num, plan, in, b, first_head + k, chunk, view(std::as_const(products), length), view(decays, length),
-                    MatrixView<const T>(past.empty() ? nullptr : past.data() + k * P, length, P, width), out);
+  // As many heads of a group together as leave every thread two units.
+  Index together = plan.heads_per_group, parts = 1;
+  for (; together > 1 && plan.batch * plan.groups * parts < 2 * threads(); parts = (plan.heads_per_group + together - 1) / together)
+    together = (together + 1) / 2;
+  parallel_for(plan.batch * plan.groups * parts, 1, [&](Index unit, Index) {
+    const Index first = unit % parts * together, group = unit / parts % plan.groups;
+    HeadsForward<T>(num, plan, in, out, unit / parts / plan.groups, group * plan.heads_per_group + first,
+                    std::min(together, plan.heads_per_group - first)).run();
   });
   return out;
 }

@@ -59,22 +59,22 @@ ChunkDecays<T>::ChunkDecays(const Numerics<T>& num, const SsdScanPlan<T>& plan, 
     : length(plan.length(chunk)), num_(num) {
   const Index first = (b * plan.heads + head) * plan.seq_len + plan.begin(chunk), last = length - 1;
   delta = plan.delta.data() + first;
-  cum_ = plan.cum.data() + first;
+  cum = plan.cum.data() + first;
 
   const std::int32_t* run = plan.run.empty() ? nullptr : plan.run.data() + b * plan.seq_len + plan.begin(chunk);
-  document_begin_.assign(static_cast<std::size_t>(length), 0);
+  document_begin.assign(static_cast<std::size_t>(length), 0);
   if (run)
-    for (Index i = 1; i < length; ++i) document_begin_[i] = run[i] == run[i - 1] ? document_begin_[i - 1] : i;
+    for (Index i = 1; i < length; ++i) document_begin[i] = run[i] == run[i - 1] ? document_begin[i - 1] : i;
   const std::int32_t entering = plan.entering_run(b, chunk);
   Index continuing = length;  // tokens before this one continue the entering state
   if (run) continuing = std::find_if(run, run + length, [=](std::int32_t r) { return r != entering; }) - run;
 
   in.assign(static_cast<std::size_t>(length), T(0));
   out = in;
-  exp(std::span<const T>(cum_, static_cast<std::size_t>(continuing)), std::span<T>(in).first(static_cast<std::size_t>(continuing)),
+  exp(std::span<const T>(cum, static_cast<std::size_t>(continuing)), std::span<T>(in).first(static_cast<std::size_t>(continuing)),
       num.function_scale());
-  for (Index j = document_begin_[last]; j < length; ++j) out[j] = std::min(cum_[last] - cum_[j], T(0));
-  const std::span<T> open = std::span<T>(out).subspan(static_cast<std::size_t>(document_begin_[last]));
+  for (Index j = document_begin[last]; j < length; ++j) out[j] = std::min(cum[last] - cum[j], T(0));
+  const std::span<T> open = std::span<T>(out).subspan(static_cast<std::size_t>(document_begin[last]));
   exp(open, open, num.function_scale());
   through = in[last];
 }
@@ -83,9 +83,9 @@ template <class T>
 void ChunkDecays<T>::between(MatrixView<T> L) const {
   for (Index i = 0; i < length; ++i) {
     T* row = L.data + i * L.stride;
-    const Index first = document_begin_[i];
+    const Index first = document_begin[i];
     std::fill(row, row + first, T(0));
-    for (Index j = first; j <= i; ++j) row[j] = std::min(cum_[i] - cum_[j], T(0));
+    for (Index j = first; j <= i; ++j) row[j] = std::min(cum[i] - cum[j], T(0));
     const std::span<T> open(row + first, static_cast<std::size_t>(i + 1 - first));
     exp(open, open, num_.function_scale());
     std::fill(row + i + 1, row + length, T(0));

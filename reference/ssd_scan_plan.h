@@ -42,6 +42,8 @@ template <class T>
 struct ChunkDecays {
   Index length;
   const T* delta;        // [length]
+  const T* cum;          // [length]
+  std::vector<Index> document_begin;  // [length]: where the document of token i begins, at 0 or later
   std::vector<T> in;     // E_i = exp(cum_i) where token i continues the entering state, else 0
   std::vector<T> out;    // u_j = exp(cum_last - cum_j) where token j's document is still open at the end, else 0
   T through;             // exp(cum_last) where the entering state survives the chunk, else 0
@@ -53,8 +55,6 @@ struct ChunkDecays {
 
  private:
   const Numerics<T>& num_;
-  const T* cum_;
-  std::vector<Index> document_begin_;  // of token i, within the chunk
 };
 
 // Products with a lower triangular M [n, n], whose upper triangle is zero and mostly not visited.

@@ -5,6 +5,7 @@
 #include <array>
 #include <cmath>
 
+#include "reference/parallel.h"
 #include "reference/ssd_scan_recurrence.h"
 #include "reference/testing/compare.h"
 #include "reference/testing/gradient_check.h"
@@ -207,6 +208,29 @@ TEST(SsdScan, GradientsByFiniteDifferences) {
     testing::expect_gradient("D", p.D, d.d_D, loss);
     testing::expect_gradient("z", p.z, d.d_z, loss, at(12));
     testing::expect_gradient("initial_state", p.initial_state, d.d_initial_state, loss);
+  }
+}
+
+// More of everything than one panel, one block of a sum or one step along the diagonal; heads cut among threads.
+TEST(SsdScan, LargerThanAPanelForAnyNumberOfThreads) {
+  Random random(12);
+  ScanProblem<double> p(random, 1, 181, 6, 53, 2, 261);
+  p.chunk_size = 77;
+  for (const bool with_seq_idx : {false, true}) {
+    p.with_seq_idx = with_seq_idx;
+    for (Index t = 0; t < 181; ++t) p.seq_idx[t] = (t >= 20) + (t >= 77) + (t >= 100);
+    const auto want = ssd_scan_recurrence_forward(kExact, p.inputs());
+    set_threads(1);
+    const auto alone = ssd_scan_forward(kExact, p.inputs());
+    EXPECT_LT(relative_l2(alone.y, want.y), 1e-13);
+    EXPECT_LT(relative_l2(alone.final_state, want.final_state), 1e-13);
+    for (const int threads : {2, 3, 7}) {
+      set_threads(threads);
+      const auto together = ssd_scan_forward(kExact, p.inputs());
+      EXPECT_TRUE(testing::same_bits(together.y, alone.y) && testing::same_bits(together.final_state, alone.final_state) &&
+                  testing::same_bits(together.entering_states, alone.entering_states)) << threads << " threads";
+    }
+    set_threads(0);
   }
 }
 

@@ -84,6 +84,10 @@ void scan(const Sizes& z) {
     benchmark::DoNotOptimize(ssd_scan_backward(num, data->in(), out, data->d_y));
   });
   add<T>("ssd_scan_recurrence", z, "forward", 0, [=] { benchmark::DoNotOptimize(ssd_scan_recurrence_forward(num, data->in())); });
+  add<T>("ssd_scan_recurrence", z, "forward+backward", 0, [=] {
+    benchmark::DoNotOptimize(ssd_scan_recurrence_forward(num, data->in()));
+    benchmark::DoNotOptimize(ssd_scan_recurrence_backward(num, data->in(), data->d_y));
+  });
 }
 
 template <class T>
