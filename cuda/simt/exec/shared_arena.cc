@@ -105,7 +105,8 @@ void* SharedArena::carve(unsigned sequence, std::size_t logical_end, std::size_t
     if (piece.tag != nullptr) continue;
     if (piece.sequence == ~0u) {  // the first carve: what was one piece becomes several
       forbid_access(memory_ + piece.offset, piece.bytes);
-      pieces_.erase(pieces_.begin() + static_cast<std::ptrdiff_t>(i));
+      pieces_[i] = pieces_.back();  // not erase(): its memmove is TSan's, which takes fibers of other blocks for racing
+      pieces_.pop_back();
       std::erase_if(zones_, [](const Zone& zone) { return zone.offset >= kDynamicStart; });
       dynamic_top_ = kDynamicStart;
       break;
