@@ -40,13 +40,19 @@ double operand_error(const assay_contract& contract) {
 }
 
 double exp_error(double t, const assay_contract& contract) {
-  return (contract.functions == ASSAY_FUNCTIONS_FAST ? 2 * (2 + 1.173 * std::fabs(t)) : 4) * kUnit;
+  return ulps(contract.functions == ASSAY_FUNCTIONS_FAST ? 2 + 1.173 * std::fabs(t) : 2);
+}
+
+double log_error(double value, const assay_contract& contract) {
+  const bool fast = contract.functions == ASSAY_FUNCTIONS_FAST && contract.softplus == ASSAY_SOFTPLUS_NAIVE;
+  if (!fast) return ulps(1) * value;  // log1pf has no fast version
+  return value <= std::log(2.0) ? std::exp2(-21.41) : ulps(3) * value;
 }
 
 Gate gate_at(double z, const Budget& b, const assay_contract& contract) {
   const double sigma = 1 / (1 + std::exp(-z)), rest = 1 / (1 + std::exp(z));  // rest = 1 - sigma without cancellation
   // 1 / (1 + E): E's error weighs E / (1 + E) = rest; one rounding of the sum, a division of 2 ulp.
-  const double sigma_error = exp_error(z, contract) * rest + (4 + b.rounding) * kUnit;
+  const double sigma_error = exp_error(z, contract) * rest + b.rounding * kUnit + ulps(2);
   Gate g;
   g.silu = z * sigma;
   g.silu_error = sigma_error + b.rounding * kUnit;

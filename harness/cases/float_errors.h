@@ -6,8 +6,9 @@
 //   (partial sums stay below |s| + sqrt(sum t^2) for terms of random sign; each addition errs by a uniform u |partial
 //   sum|, variance u^2/3), and in a truncating tensor core 2 u n (|s| + sqrt(sum t^2)). the roundings of the terms
 //   themselves, m each:   k u sqrt(m/3) sqrt(sum t^2)         worst case  m u sum |t|
-// Functions by their documented error: expf 2 ulp and rsqrtf or 1/sqrtf 2 ulp (4 u each), division 2 ulp (__fdividef);
-// __expf, where the contract says fast, 2 + 1.173 |x| ulp.
+// Functions by their documented error: expf, rsqrtf or 1/sqrtf, and a division (__fdividef) 2 ulp, logf and log1pf 1
+// ulp; where the contract says fast, __expf 2 + 1.173 |x| ulp (CUDA: its floor, at the kernel's own x), and __logf
+// 2^-21.41 in [0.5, 2], else 3 ulp.
 #pragma once
 
 #include <cmath>
@@ -52,13 +53,21 @@ double term_error(const Sum& s, double roundings, double k);
 // of 16 bits or 4 of tf32, as sm_80 does; three times as often for 3xtf32.
 double accumulator_updates(double products, const assay_contract& contract);
 
-// Relative error, at most, of an operand of a matrix product that the contract does not take as it is; 0 for ieee. 3xtf32:
-// two parts leave 2^-22 of an operand, and the product of the lower parts, 2^-22 of the whole, is dropped: half of that
-// for each operand.
+// Relative error, at most, of an operand of a matrix product that the contract does not take as it is; 0 for ieee.
+// 3xtf32: two parts leave 2^-22 of an operand, and the product of the lower parts, 2^-22 of the whole, is dropped: half
+// of that for each operand.
 double operand_error(const assay_contract& contract);
+
+// Relative error of a function documented with `count` ulp. CUDA counts them from the correctly rounded result ("the
+// difference in ULPs between the value returned by the function and a correctly rounded result", Programming Guide,
+// Mathematical Functions), which itself is off by half an ulp; an ulp of y is at most 2 u |y|.
+constexpr double ulps(double count) { return (2 * count + 1) * kUnit; }
 
 // Relative error of e^t.
 double exp_error(double t, const assay_contract& contract);
+
+// Absolute error of the logarithm in ln(1 + E) = `value`, E >= 0.
+double log_error(double value, const assay_contract& contract);
 
 // silu and its derivative at one gate, with their relative (silu) and absolute (derivative) errors.
 struct Gate {

@@ -43,7 +43,7 @@ Group group_at(const NormOperands& in, std::int64_t base, const Budget& b) {
                            : std::min(b.per_group * (std::sqrt(n) / 3 + b.rounding), n + b.rounding);
   const double relative_squares = (squares > 0 ? function_part / squares : 0) + (order + b.rounding) * kUnit;
   g.rstd = 1 / std::sqrt(inside);
-  g.rstd_error = 0.5 * (relative_squares * mean / inside + 2 * b.rounding * kUnit + kTiny / inside) + 4 * kUnit;
+  g.rstd_error = 0.5 * (relative_squares * mean / inside + 2 * b.rounding * kUnit + kTiny / inside) + ulps(2);
   return g;
 }
 
