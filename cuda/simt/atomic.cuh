@@ -78,62 +78,65 @@ inline T update(T* p, Update change, Site site) {
 }
 
 template <class T>
-inline constexpr bool kInteger = std::is_same_v<T, int> || std::is_same_v<T, unsigned> ||
-                                 std::is_same_v<T, unsigned long long> || std::is_same_v<T, long long>;
-template <class T>
 using unsigned_t = std::make_unsigned_t<T>;
 
 template <class T>
 inline T add(T a, T b) {
-  if constexpr (kInteger<T>) {
+  if constexpr (std::is_integral_v<T>) {
     return static_cast<T>(static_cast<unsigned_t<T>>(a) + static_cast<unsigned_t<T>>(b));  // wraps
   } else {
     return a + b;
   }
 }
 
+// CUDA's overloads: long long can be compared and combined, but neither added nor exchanged. The two halves of a packed
+// type are added separately.
+template <class T>
+concept Added =
+    OneOf<T, int, unsigned, unsigned long long, float, double, __half, __half2, __nv_bfloat16, __nv_bfloat162>;
+template <class T>
+concept Subtracted = OneOf<T, int, unsigned>;
+template <class T>
+concept Combined = OneOf<T, int, unsigned, long long, unsigned long long>;  // min, max, and, or, xor
+template <class T>
+concept Exchanged = OneOf<T, int, unsigned, unsigned long long, float>;
+template <class T>
+concept Compared = OneOf<T, int, unsigned, unsigned long long, unsigned short>;
+
 }  // namespace simt::host_atomic
 
-// The overload set of CUDA: T is int, unsigned, long long or unsigned long long, and where named below float, double,
-// __half, __half2, __nv_bfloat16 or __nv_bfloat162 (whose two halves are added separately).
-template <class T>
+template <simt::host_atomic::Added T>
 inline T atomicAdd(T* p, std::type_identity_t<T> value SIMT_AND_SITE) {
   return simt::host_atomic::update(
       p, [=](T old) { return simt::host_atomic::add(old, value); }, site);
 }
-template <class T>
-requires simt::host_atomic::kInteger<T>
+template <simt::host_atomic::Subtracted T>
 inline T atomicSub(T* p, std::type_identity_t<T> value SIMT_AND_SITE) {
   using U = simt::host_atomic::unsigned_t<T>;
   const auto subtract = [=](T old) { return static_cast<T>(static_cast<U>(old) - static_cast<U>(value)); };
   return simt::host_atomic::update(p, subtract, site);
 }
-template <class T>
-requires simt::host_atomic::kInteger<T>
+template <simt::host_atomic::Combined T>
 inline T atomicMin(T* p, std::type_identity_t<T> value SIMT_AND_SITE) {
   return simt::host_atomic::update(
       p, [=](T old) { return value < old ? value : old; }, site);
 }
-template <class T>
-requires simt::host_atomic::kInteger<T>
+template <simt::host_atomic::Combined T>
 inline T atomicMax(T* p, std::type_identity_t<T> value SIMT_AND_SITE) {
   return simt::host_atomic::update(
       p, [=](T old) { return old < value ? value : old; }, site);
 }
-template <class T>
-requires simt::host_atomic::kInteger<T>
+template <simt::host_atomic::Combined T>
 inline T atomicAnd(T* p, std::type_identity_t<T> value SIMT_AND_SITE) {
   return simt::host_atomic::update(
       p, [=](T old) { return static_cast<T>(old & value); }, site);
 }
-template <class T>
-requires simt::host_atomic::kInteger<T>
+template <simt::host_atomic::Combined T>
 inline T atomicOr(T* p, std::type_identity_t<T> value SIMT_AND_SITE) {
   return simt::host_atomic::update(
       p, [=](T old) { return static_cast<T>(old | value); }, site);
 }
-template <class T>
-requires simt::host_atomic::kInteger<T>
+template <simt::host_atomic::Combined T>
 inline T atomicXor(T* p, std::type_identity_t<T> value SIMT_AND_SITE) {
   return simt::host_atomic::update(
       p, [=](T old) { return static_cast<T>(old ^ value); }, site);
@@ -146,12 +149,12 @@ inline unsigned atomicDec(unsigned* p, unsigned limit SIMT_AND_SITE) {
   return simt::host_atomic::update(
       p, [=](unsigned old) { return old == 0 || old > limit ? limit : old - 1; }, site);
 }
-template <class T>
+template <simt::host_atomic::Exchanged T>
 inline T atomicExch(T* p, std::type_identity_t<T> value SIMT_AND_SITE) {
   return simt::host_atomic::update(
       p, [=](T) { return value; }, site);
 }
-template <class T>
+template <simt::host_atomic::Compared T>
 inline T atomicCAS(T* p, std::type_identity_t<T> expected, std::type_identity_t<T> desired SIMT_AND_SITE) {
   return simt::host_atomic::update(
       p, [=](T old) { return old == expected ? desired : old; }, site);

@@ -10,14 +10,14 @@
 
 namespace simt::host_half {
 
-// Double holds a product exactly, and a sum of three such values but for terms that cannot change the rounding.
 inline __nv_bfloat16 round(double x, __nv_bfloat16) { return host_math::to_bfloat16(x); }
 inline __half round(double x, __half) { return host_math::to_half(x); }
 inline double widen(__nv_bfloat16 x) { return static_cast<double>(__bfloat162float(x)); }
 inline double widen(__half x) { return static_cast<double>(__half2float(x)); }
 template <class H>
 inline H fma(H a, H b, H c) {
-  return round(std::fma(widen(a), widen(b), widen(c)), H{});
+  const double sum = std::fma(widen(a), widen(b), widen(c));
+  return round(host_math::to_odd(sum, widen(a), widen(b), widen(c)), H{});
 }
 template <class H>
 inline H function(double (*exact)(double), H x) {
@@ -70,12 +70,6 @@ inline H2 both(H2 a, Function function) {
   }                                                                                            \
   inline H2 h2rcp(H2 a) {                                                                      \
     return simt::host_half::both(a, [](H x) { return hrcp(x); });                              \
-  }                                                                                            \
-  inline H2 h2div(H2 a, H2 b) {                                                                \
-    H2 result;                                                                                 \
-    result.x = __hdiv(a.x, b.x);                                                               \
-    result.y = __hdiv(a.y, b.y);                                                               \
-    return result;                                                                             \
   }
 SIMT_HALF(__nv_bfloat16, __nv_bfloat162)
 SIMT_HALF(__half, __half2)

@@ -4,15 +4,18 @@
 #include "cuda/simt/platform.cuh"
 
 #if SIMT_HOST
-#include <concepts>
-
 namespace simt {
 
 template <class T>
 struct MatchLane {
   T value;
-  unsigned same;  // lanes with this lane's value
+  unsigned same;  // lanes with this lane's bits: -0 is not 0, a NaN matches itself
 };
+template <class T>
+SIMT_NO_TSAN bool same_bits(T a, T b) {
+  using Bits = std::conditional_t<sizeof(T) == 8, std::uint64_t, std::uint32_t>;
+  return __builtin_bit_cast(Bits, a) == __builtin_bit_cast(Bits, b);
+}
 template <class T>
 SIMT_NO_TSAN void run_match(void* const* lanes, unsigned mask) {
   for (int i = 0; i < 32; ++i) {
@@ -20,7 +23,7 @@ SIMT_NO_TSAN void run_match(void* const* lanes, unsigned mask) {
     auto* lane = static_cast<MatchLane<T>*>(lanes[i]);
     lane->same = 0;
     for (int j = 0; j < 32; ++j) {
-      if ((mask >> j & 1) && static_cast<MatchLane<T>*>(lanes[j])->value == lane->value) lane->same |= 1u << j;
+      if ((mask >> j & 1) && same_bits(static_cast<MatchLane<T>*>(lanes[j])->value, lane->value)) lane->same |= 1u << j;
     }
   }
 }
@@ -31,7 +34,6 @@ inline constexpr Collective kMatchAll{"__match_all_sync", run_match<T>, false, f
 
 template <class T>
 inline unsigned match(const Collective& operation, unsigned mask, T value, Site site) {
-  static_assert(sizeof(T) == 4 || sizeof(T) == 8, "match: 4 or 8 bytes");
   MatchLane<T> lane{value, 0};
   collective(operation, mask, &lane, site);
   return lane.same;
@@ -82,29 +84,31 @@ inline T reduce(unsigned mask, T value, Site site) {
   return lane.result;
 }
 template <class T>
-concept ReduceType = std::same_as<T, int> || std::same_as<T, unsigned>;
+concept Matched = OneOf<T, int, unsigned, long, unsigned long, long long, unsigned long long, float, double>;
+template <class T>
+concept Reduced = OneOf<T, int, unsigned>;
 
 }  // namespace simt
 
-template <class T>
+template <simt::Matched T>
 inline unsigned __match_any_sync(unsigned mask, T value SIMT_AND_SITE) {
   return simt::match(simt::kMatchAny<T>, mask, value, site);
 }
-template <class T>
+template <simt::Matched T>
 inline unsigned __match_all_sync(unsigned mask, T value, int* predicate SIMT_AND_SITE) {
   const unsigned same = simt::match(simt::kMatchAll<T>, mask, value, site);
   *predicate = same == mask;
   return *predicate ? mask : 0;
 }
-template <simt::ReduceType T>
+template <simt::Reduced T>
 inline T __reduce_add_sync(unsigned mask, T value SIMT_AND_SITE) {
   return simt::reduce<simt::WarpReduction::kAdd>(mask, value, site);
 }
-template <simt::ReduceType T>
+template <simt::Reduced T>
 inline T __reduce_min_sync(unsigned mask, T value SIMT_AND_SITE) {
   return simt::reduce<simt::WarpReduction::kMin>(mask, value, site);
 }
-template <simt::ReduceType T>
+template <simt::Reduced T>
 inline T __reduce_max_sync(unsigned mask, T value SIMT_AND_SITE) {
   return simt::reduce<simt::WarpReduction::kMax>(mask, value, site);
 }

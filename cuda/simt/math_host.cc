@@ -60,8 +60,11 @@ SIMT_HELPER float within(double exact, double error, std::uint32_t bits) {
   }
   return result;
 }
+// Ulps from the nearest float, at a power of two the smaller ones of its two sides.
 SIMT_HELPER float within_ulps(double exact, double ulps, std::uint32_t bits) {
-  return within(exact, ulps * ulp(exact), bits);
+  const float nearest = static_cast<float>(exact);
+  const float towards_zero = __builtin_bit_cast(float, bits_of(nearest) - 1);
+  return within(nearest, ulps * ulp(towards_zero), bits);
 }
 SIMT_HELPER float within_relative(double exact, double relative, std::uint32_t bits) {
   return within(exact, relative * (exact < 0 ? -exact : exact), bits);
@@ -148,6 +151,12 @@ double double_log2(double x) { return counted(std::log2(x)); }
 double double_sqrt(double x) { return counted(std::sqrt(x)); }
 double double_rsqrt(double x) { return counted(1 / std::sqrt(x)); }
 double double_rcp(double x) { return counted(1 / x); }
+double to_odd(double sum, double a, double b, double c) {
+  const double product = a * b;  // exact
+  const double part = sum - product, lost = (product - (sum - part)) + (c - part);
+  const bool exact_or_odd = lost == 0 || (__builtin_bit_cast(std::uint64_t, sum) & 1) != 0;
+  return exact_or_odd || !std::isfinite(sum) ? sum : std::nextafter(sum, lost > 0 ? HUGE_VAL : -HUGE_VAL);
+}
 __half to_half(double x) { return __double2half(x); }
 __nv_bfloat16 to_bfloat16(double x) { return __double2bfloat16(x); }
 

@@ -7,7 +7,7 @@
 //
 // Sources. [G] CUDA C++ Programming Guide, 17.1 Standard Functions (table 17) and 17.2 Intrinsic Functions. [P] PTX ISA
 // 9.1, 9.7.3 Floating Point Instructions. [H] cuda_fp16.h and cuda_bf16.h. [G] and ex2 count ulps from the correctly
-// rounded result, so a GPU may be half an ulp further from the exact value than is done here.
+// rounded result, so n ulp is up to n + 1/2 from the exact value; rcp, whose page does not say, is counted alike.
 //
 // name                         error                                                       source
 // expf exp2f                   2 ulp                                                       [G]
@@ -65,6 +65,9 @@ double double_log2(double x);
 double double_sqrt(double x);
 double double_rsqrt(double x);
 double double_rcp(double x);
+// `sum` = a b + c as a double; if that is inexact, with an odd last bit: then it is no tie of a shorter type, as which
+// it would be rounded to the wrong side (bfloat16: a product halfway between two numbers, and a c of 2^-60).
+double to_odd(double sum, double a, double b, double c);
 __half to_half(double x);
 __nv_bfloat16 to_bfloat16(double x);
 

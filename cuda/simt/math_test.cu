@@ -25,8 +25,13 @@ __global__ void map_kernel(const float* x, float* y, int n) {
 }
 
 double ulp(double y) { return std::ldexp(1.0, std::max(std::ilogb(y), -126) - 23); }
+// n ulp from the nearest float, which is not y.
+double ulps_of(double n, double y) {
+  const double nearest = static_cast<float>(y);
+  return n * ulp(nearest) + std::abs(nearest - y);
+}
 auto ulps(double n) {
-  return [n](float, double y) { return n * ulp(y); };
+  return [n](float, double y) { return ulps_of(n, y); };
 }
 auto relative(double r) {
   return [r](float, double y) { return r * std::abs(y); };
@@ -61,11 +66,11 @@ const Function kFunctions[] = {
     {"erff", map_kernel<call_erff>, std::erf, -3, 3, ulps(2)},
     {"rsqrtf", map_kernel<rsqrtf>, exact_rsqrt, 1e-6f, 1e6f, ulps(2)},
     {"__expf", map_kernel<__expf>, std::exp, -80, 80,
-     [](float x, double y) { return (2 + std::floor(std::abs(1.173 * x))) * ulp(y); }},
+     [](float x, double y) { return ulps_of(2 + std::floor(std::abs(1.173 * x)), y); }},
     {"__logf", map_kernel<__logf>, std::log, 1e-3f, 4,
-     [](float x, double y) { return x >= 0.5f && x <= 2 ? std::exp2(-21.41) : 3 * ulp(y); }},
+     [](float x, double y) { return x >= 0.5f && x <= 2 ? std::exp2(-21.41) : ulps_of(3, y); }},
     {"__log2f", map_kernel<__log2f>, std::log2, 1e-3f, 4,
-     [](float x, double y) { return x >= 0.5f && x <= 2 ? std::exp2(-22) : 2 * ulp(y); }},
+     [](float x, double y) { return x >= 0.5f && x <= 2 ? std::exp2(-22) : ulps_of(2, y); }},
     {"__sinf", map_kernel<__sinf>, std::sin, -3, 3, [](float, double) { return std::exp2(-21.41); }},
     {"__sinf to 2 pi", map_kernel<__sinf>, std::sin, 3.2f, 6.2f, [](float, double) { return std::exp2(-20.5); }},
     {"__sinf to 100 pi", map_kernel<__sinf>, std::sin, 6.3f, 314, [](float, double) { return std::exp2(-14.7); }},

@@ -4,43 +4,51 @@
 #include "cuda/simt/platform.cuh"
 
 #if SIMT_HOST
+namespace simt {
 template <class T>
+concept Cached = OneOf<T, char, signed char, unsigned char, short, unsigned short, int, unsigned, long, unsigned long,
+                       long long, unsigned long long, char2, char4, uchar2, uchar4, short2, short4, ushort2, ushort4,
+                       int2, int4, uint2, uint4, longlong2, ulonglong2, float, float2, float4, double, double2, __half,
+                       __half2, __nv_bfloat16, __nv_bfloat162>;
+}  // namespace simt
+
+template <simt::Cached T>
 inline T __ldg(const T* p) {
   return *p;
 }  // read-only path
-template <class T>
+template <simt::Cached T>
 inline T __ldca(const T* p) {
   return *p;
 }  // L1 and L2
-template <class T>
+template <simt::Cached T>
 inline T __ldcg(const T* p) {
   return *p;
 }  // L2 alone
-template <class T>
+template <simt::Cached T>
 inline T __ldcs(const T* p) {
   return *p;
 }  // streaming
-template <class T>
+template <simt::Cached T>
 inline T __ldlu(const T* p) {
   return *p;
 }  // last use
-template <class T>
+template <simt::Cached T>
 inline T __ldcv(const T* p) {
   return *p;
 }  // do not cache
-template <class T>
+template <simt::Cached T>
 inline void __stwb(T* p, std::type_identity_t<T> value) {
   *p = value;
 }
-template <class T>
+template <simt::Cached T>
 inline void __stcg(T* p, std::type_identity_t<T> value) {
   *p = value;
 }
-template <class T>
+template <simt::Cached T>
 inline void __stcs(T* p, std::type_identity_t<T> value) {
   *p = value;
 }
-template <class T>
+template <simt::Cached T>
 inline void __stwt(T* p, std::type_identity_t<T> value) {
   *p = value;
 }

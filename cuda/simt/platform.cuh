@@ -42,5 +42,10 @@
 #endif
 
 #if SIMT_HOST
-inline constexpr int warpSize = 32;
+namespace simt {
+// The host twins of CUDA's functions accept the types of CUDA's overloads and no others: what compiles here compiles
+// with nvcc.
+template <class T, class... Types>
+concept OneOf = (std::is_same_v<T, Types> || ...);
+}  // namespace simt
 #endif

@@ -29,6 +29,10 @@ SIMT_NO_TSAN void run_shuffle(void* const* lanes, unsigned mask) {
   }
 }
 
+template <class T>
+concept Shuffled = OneOf<T, int, unsigned, long, unsigned long, long long, unsigned long long, float, double, __half,
+                         __half2, __nv_bfloat16, __nv_bfloat162>;
+
 enum class Shuffle { kIndex, kUp, kDown, kXor };
 template <class T, Shuffle kKind>
 inline constexpr Collective kShuffle{kKind == Shuffle::kIndex  ? "__shfl_sync"
@@ -39,8 +43,6 @@ inline constexpr Collective kShuffle{kKind == Shuffle::kIndex  ? "__shfl_sync"
 
 template <Shuffle kKind, class T>
 inline T shuffle(unsigned mask, T value, int source, Site site) {
-  static_assert(std::is_trivially_destructible_v<T>);  // CUDA's half types are not trivially copyable in name
-  static_assert(sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8, "shuffle: 2, 4 or 8 bytes");
   ShuffleLane<T> lane{value, value, source};
   collective(kShuffle<T, kKind>, mask, &lane, site);
   return lane.result;
@@ -80,27 +82,27 @@ inline unsigned vote(const Collective& operation, unsigned mask, int predicate, 
 }  // namespace simt
 
 inline void __syncwarp(unsigned mask = ~0u SIMT_AND_SITE) { simt::collective(simt::kSyncWarp, mask, nullptr, site); }
-template <class T>
+template <simt::Shuffled T>
 inline T __shfl_sync(unsigned mask, T value, int source, int width = 32 SIMT_AND_SITE) {
   simt::check_width(width, site);
   const int lane = static_cast<int>(simt::self().lane);
   return simt::shuffle<simt::Shuffle::kIndex>(mask, value, (lane & ~(width - 1)) | (source & (width - 1)), site);
 }
-template <class T>
+template <simt::Shuffled T>
 inline T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32 SIMT_AND_SITE) {
   simt::check_width(width, site);
   const int lane = static_cast<int>(simt::self().lane);
   const bool inside = static_cast<unsigned>(lane & (width - 1)) >= delta;
   return simt::shuffle<simt::Shuffle::kUp>(mask, value, inside ? lane - static_cast<int>(delta) : lane, site);
 }
-template <class T>
+template <simt::Shuffled T>
 inline T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32 SIMT_AND_SITE) {
   simt::check_width(width, site);
   const int lane = static_cast<int>(simt::self().lane);
   const bool inside = static_cast<unsigned>(lane & (width - 1)) + delta < static_cast<unsigned>(width);
   return simt::shuffle<simt::Shuffle::kDown>(mask, value, inside ? lane + static_cast<int>(delta) : lane, site);
 }
-template <class T>
+template <simt::Shuffled T>
 inline T __shfl_xor_sync(unsigned mask, T value, int lane_mask, int width = 32 SIMT_AND_SITE) {
   simt::check_width(width, site);
   const int lane = static_cast<int>(simt::self().lane);

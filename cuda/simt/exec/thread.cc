@@ -3,6 +3,8 @@
 
 #include "cuda/simt/exec/worker.h"
 
+const int warpSize = 32;
+
 namespace simt {
 
 void fail(const std::string& message, Site site) {

@@ -9,6 +9,8 @@
 
 #include "cuda/simt/exec/sanitizer.h"
 
+extern const int warpSize;  // as with nvcc no constant expression
+
 namespace simt {
 
 // A line of kernel source. As a default argument it is the line of the call.

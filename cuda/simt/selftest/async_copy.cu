@@ -50,10 +50,10 @@ void copy_of(Check& check) {
                 [&] { return operands("byte", byte, "of", kBytes, "source bytes", source_bytes[piece]); });
   }
 }
-template <int kBytes>
-void copy_test(Check& check) {
-  copy_of<kBytes, Wait::kGroup>(check);
-  copy_of<kBytes, Wait::kAll>(check);
+void wait_all_test(Check& check) {
+  copy_of<4, Wait::kAll>(check);
+  copy_of<8, Wait::kAll>(check);
+  copy_of<16, Wait::kAll>(check);
 }
 
 // The predicate of cp_async16.
@@ -119,11 +119,13 @@ void pipeline_test(Check& check) {
 }  // namespace
 
 std::vector<Test> async_copy_tests() {
-  return {{"async_copy.cp_async_4", copy_test<4>},
-          {"async_copy.cp_async_8", copy_test<8>},
-          {"async_copy.cp_async_16", copy_test<16>},
-          {"async_copy.cp_async16_predicate", predicate_test},
-          {"async_copy.commit_wait_groups", pipeline_test}};
+  return {{"async_copy.cp_async/4", copy_of<4, Wait::kGroup>, "cp.async.ca.shared.global 4"},
+          {"async_copy.cp_async/8", copy_of<8, Wait::kGroup>, "cp.async.ca.shared.global 8"},
+          {"async_copy.cp_async/16", copy_of<16, Wait::kGroup>, "cp.async.cg.shared.global 16"},
+          {"async_copy.cp_async16", predicate_test, "cp.async.cg.shared.global 16"},
+          {"async_copy.cp_async_commit", pipeline_test, "cp.async.commit_group"},
+          {"async_copy.cp_async_wait", pipeline_test, "cp.async.wait_group"},
+          {"async_copy.cp_async_wait_all", wait_all_test, "cp.async.wait_all"}};
 }
 
 }  // namespace simt::selftest

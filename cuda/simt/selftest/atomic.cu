@@ -219,25 +219,31 @@ using UnsignedLong = unsigned long long;
 }  // namespace
 
 std::vector<Test> atomic_tests() {
-  return {{"atomic.add", single_test<Add, int, unsigned, UnsignedLong, float, double>},
-          {"atomic.sub", single_test<Sub, int, unsigned>},
-          {"atomic.min", single_test<Min, int, unsigned, LongLong, UnsignedLong>},
-          {"atomic.max", single_test<Max, int, unsigned, LongLong, UnsignedLong>},
-          {"atomic.and", single_test<And, int, unsigned, UnsignedLong>},
-          {"atomic.or", single_test<Or, int, unsigned, UnsignedLong>},
-          {"atomic.xor", single_test<Xor, int, unsigned, UnsignedLong>},
-          {"atomic.inc", single_test<Inc, unsigned>},
-          {"atomic.dec", single_test<Dec, unsigned>},
-          {"atomic.exch", single_test<Exch, int, unsigned, UnsignedLong, float>},
-          {"atomic.cas", single_test<Cas, int, unsigned, UnsignedLong>},
-          {"atomic.add_one_word", tickets_test},
-          {"atomic.add_half2", packed_test<__half2, __half>},
-          {"atomic.add_bfloat162", packed_test<__nv_bfloat162, __nv_bfloat16>},
-          {"atomic.threadfence_block", message_test<Fence::kBlock>},
-          {"atomic.threadfence", message_test<Fence::kDevice>},
-          {"atomic.threadfence_system", message_test<Fence::kSystem>},
-          {"atomic.acquire_release_4", message_test<Fence::kRelease4, unsigned>},
-          {"atomic.acquire_release_8", message_test<Fence::kRelease8, unsigned long long>}};
+  return {
+      {"atomic.atomicAdd", single_test<Add, int, unsigned, UnsignedLong, float, double>,
+       "atom.add.u32, .u64, .f32, .f64"},
+      {"atomic.atomicAdd/one_word", tickets_test, "atom.add.u32, .u64, .f32, .f64"},
+      {"atomic.atomicAdd/half", packed_test<__half2, __half>, "atom.add.noftz.f16x2, .f16"},
+      {"atomic.atomicAdd/bfloat16", packed_test<__nv_bfloat162, __nv_bfloat16>,
+       "atom.add.noftz.bf16x2, .bf16 (sm_90), atom.cas"},
+      {"atomic.atomicSub", single_test<Sub, int, unsigned>, "atom.add.u32"},
+      {"atomic.atomicMin", single_test<Min, int, unsigned, LongLong, UnsignedLong>, "atom.min.s32, .u32, .s64, .u64"},
+      {"atomic.atomicMax", single_test<Max, int, unsigned, LongLong, UnsignedLong>, "atom.max.s32, .u32, .s64, .u64"},
+      {"atomic.atomicAnd", single_test<And, int, unsigned, LongLong, UnsignedLong>, "atom.and.b32, .b64"},
+      {"atomic.atomicOr", single_test<Or, int, unsigned, LongLong, UnsignedLong>, "atom.or.b32, .b64"},
+      {"atomic.atomicXor", single_test<Xor, int, unsigned, LongLong, UnsignedLong>, "atom.xor.b32, .b64"},
+      {"atomic.atomicInc", single_test<Inc, unsigned>, "atom.inc.u32"},
+      {"atomic.atomicDec", single_test<Dec, unsigned>, "atom.dec.u32"},
+      {"atomic.atomicExch", single_test<Exch, int, unsigned, UnsignedLong, float>, "atom.exch.b32, .b64"},
+      {"atomic.atomicCAS", single_test<Cas, int, unsigned, UnsignedLong>, "atom.cas.b32, .b64"},
+      {"atomic.atomicCAS/16_bits", single_test<Cas, unsigned short>, "atom.cas.b16"},
+      {"atomic.__threadfence_block", message_test<Fence::kBlock>, "membar.cta, nanosleep.u32"},
+      {"atomic.__threadfence", message_test<Fence::kDevice>, "membar.gl, nanosleep.u32"},
+      {"atomic.__threadfence_system", message_test<Fence::kSystem>, "membar.sys, nanosleep.u32"},
+      {"atomic.load_acquire", message_test<Fence::kRelease4, unsigned>,
+       "ld.acquire.gpu.u32, st.release.gpu.u32, nanosleep.u32"},
+      {"atomic.store_release", message_test<Fence::kRelease8, unsigned long long>,
+       "ld.acquire.gpu.u64, st.release.gpu.u64, nanosleep.u32"}};
 }
 
 }  // namespace simt::selftest

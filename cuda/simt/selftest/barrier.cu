@@ -1,4 +1,4 @@
-// Block barriers: __syncthreads and its reductions, named barriers with counts.
+// Block barriers: __syncthreads and its reductions, named barriers with counts. Waiting for memory.
 #include "cuda/simt/selftest/check.h"
 #include "cuda/simt/selftest/device.cuh"
 #include "cuda/simt/selftest/operands.h"
@@ -144,15 +144,45 @@ void arrive_test(Check& check) {
   }
 }
 
+// ---- waiting for another warp, which can run only if the waiting one lets it
+
+struct SpinYield {
+  static SIMT_DEV void apply() { spin_yield(); }
+};
+struct Nanosleep {
+  static SIMT_DEV void apply() { __nanosleep(20); }
+};
+template <class Yield>
+__global__ void spin_kernel(int* out, unsigned* flag) {
+  const unsigned lane = threadIdx.x % 32;
+  if (threadIdx.x >= 32) {
+    atomicExch(&flag[lane], lane + 1);
+  } else {
+    while (atomicAdd(&flag[lane], 0u) == 0) Yield::apply();
+    out[lane] = static_cast<int>(atomicAdd(&flag[lane], 0u));
+  }
+}
+template <class Yield>
+void spin_test(Check& check) {
+  const Array<int> out(32);
+  run(spin_kernel<Yield>, 1, 64, out, Array<unsigned>(std::vector<unsigned>(32, 0)));
+  const std::vector<int> got = out.host();
+  for (int lane = 0; lane < 32; ++lane) {
+    check.equal(got[static_cast<std::size_t>(lane)], lane + 1, [&] { return operands("lane", lane); });
+  }
+}
+
 }  // namespace
 
 std::vector<Test> barrier_tests() {
-  return {{"barrier.syncthreads", syncthreads_test},
-          {"barrier.syncthreads_count", reduction_test<Count>},
-          {"barrier.syncthreads_and", reduction_test<And>},
-          {"barrier.syncthreads_or", reduction_test<Or>},
-          {"barrier.named_sync", named_test},
-          {"barrier.named_arrive", arrive_test}};
+  return {{"barrier.__syncthreads", syncthreads_test, "bar.sync 0"},
+          {"barrier.__syncthreads_count", reduction_test<Count>, "bar.red.popc.u32"},
+          {"barrier.__syncthreads_and", reduction_test<And>, "bar.red.and.pred"},
+          {"barrier.__syncthreads_or", reduction_test<Or>, "bar.red.or.pred"},
+          {"barrier.named_barrier_sync", named_test, "bar.sync id, threads"},
+          {"barrier.named_barrier_arrive", arrive_test, "bar.arrive id, threads"},
+          {"barrier.spin_yield", spin_test<SpinYield>, "nanosleep.u32"},
+          {"barrier.__nanosleep", spin_test<Nanosleep>, "nanosleep.u32"}};
 }
 
 }  // namespace simt::selftest

@@ -78,9 +78,10 @@ class Check {
 };
 
 struct Test {
-  const char* name;  // group.wrapper
+  const char* name;  // group.wrapper or group.wrapper/what of it
   void (*run)(Check&);
-  int needs_sm = 0;  // the oldest target whose instructions it takes
+  const char* ptx;   // the instructions that nvcc makes of the wrapper
+  int needs_sm = 0;  // the oldest target that has them
 };
 
 // One group a file.
@@ -89,7 +90,12 @@ std::vector<Test> barrier_tests();
 std::vector<Test> atomic_tests();
 std::vector<Test> memory_tests();
 std::vector<Test> math_tests();
+std::vector<Test> convert_tests();
+std::vector<Test> fp8_tests();
+std::vector<Test> half_tests();
 std::vector<Test> async_copy_tests();
 std::vector<Test> matrix_tests();
+std::vector<Test> launch_tests();
+std::vector<Test> trap_tests();
 
 }  // namespace simt::selftest

@@ -71,6 +71,33 @@ class Array {
   T* data_ = nullptr;
 };
 
+// Waits for all launches. Throws std::runtime_error.
+inline void finish() {
+#if !SIMT_HOST
+  check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+#endif
+}
+
+class Stream {
+ public:
+  Stream() {
+#if !SIMT_HOST
+    check_cuda(cudaStreamCreate(&stream_), "cudaStreamCreate");
+#endif
+  }
+  ~Stream() {
+#if !SIMT_HOST
+    cudaStreamDestroy(stream_);
+#endif
+  }
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  operator cudaStream_t() const { return stream_; }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+};
+
 // Launches and waits. Throws std::runtime_error.
 template <class... Parameters, class... Arguments>
 void run(void (*kernel)(Parameters...), dim3 grid, dim3 block, Arguments&&... arguments) {
@@ -85,7 +112,7 @@ void run(void (*kernel)(Parameters...), dim3 grid, dim3 block, Arguments&&... ar
         check_cuda(cudaLaunchKernel(function, grid, block, pointers, 0, nullptr), "cudaLaunchKernel");
       },
       values);
-  check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+  finish();
 #endif
 }
 

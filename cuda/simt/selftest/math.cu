@@ -10,7 +10,11 @@ namespace {
 constexpr std::size_t kCount = 4096;
 constexpr FloatFormat kFloat{8, 23, true};
 
-double ulps(double n, double y) { return n * ulp(y, kFloat); }
+// n ulp from the nearest float, which is not y (CUDA C++ Programming Guide, Mathematical Functions).
+double ulps(double n, double y) {
+  const double nearest = static_cast<float>(y);
+  return n * ulp(nearest, kFloat) + std::abs(nearest - y);
+}
 
 // ---- one argument. Each: the wrapper, the exact function, the documented error at x with the exact result y, the
 // range where it holds, and arguments with an exact result.
@@ -62,7 +66,7 @@ SIMT_APPROXIMATE(Log10, __log10f, 1e-3f, 4, std::log10(x), x >= 0.5 && x <= 2 ? 
 SIMT_APPROXIMATE(Sin, __sinf, -3.1415925f, 3.1415925f, std::sin(x), std::exp2(-21.41), {0, 0})
 SIMT_APPROXIMATE(Cos, __cosf, -3.1415925f, 3.1415925f, std::cos(x), std::exp2(-21.19), {0, 1})
 SIMT_APPROXIMATE(Rsqrt, rsqrtf, 1e-6f, 1e6f, 1 / std::sqrt(x), ulps(2, y), {0, kInfinity}, {kInfinity, 0})
-SIMT_APPROXIMATE(FastExp2, fast_exp2, -120, 120, std::exp2(x), 0x1p-22 * y,
+SIMT_APPROXIMATE(FastExp2, fast_exp2, -120, 120, std::exp2(x), ulps(2, y),
                  {0, 1}, {-0.0f, 1}, {0x1p-140f, 1}, {-140, 0}, {130, kInfinity}, {-kInfinity, 0},
                  {kInfinity, kInfinity})
 SIMT_APPROXIMATE(FastLog2, fast_log2, 1e-3f, 4, std::log2(x), x > 0.5 && x < 2 ? 0x1p-22 : 0x1p-22 * std::abs(y),
@@ -91,6 +95,31 @@ void fdividef_test(Check& check) {
   }
 }
 
+// __powf is exp2(y log2 x) by the approximate instructions (Programming Guide: "derived from exp2f(y * __log2f(x))"):
+// the logarithm's error and the product's rounding times y ln 2, then 2 ulp from the float nearest to that.
+struct Powf {
+  static SIMT_DEV float apply(float x, float y) { return __powf(x, y); }
+};
+void powf_test(Check& check) {
+  const std::vector<float> x = floats_between(1e-2f, 1e2f, kCount, 2), y = floats_between(-10, 10, kCount, 3);
+  const std::vector<float> got = map<Powf, float>(x, y);
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const double base = x[i], power = y[i], exact = std::pow(base, power), logarithm = std::log2(base);
+    const double log_error = base >= 0.5 && base <= 2 ? 0x1p-22 : ulps(2, logarithm);
+    const double exponent_error = std::abs(power) * log_error + 0x1p-24 * std::abs(power * logarithm);
+    check.near(static_cast<double>(got[i]), exact,
+               2.5 * ulp(exact, kFloat) * (1 + exponent_error) + exact * std::expm1(exponent_error * std::log(2.0)),
+               [&] { return operands("x", x[i], "y", y[i]); });
+  }
+}
+
+// Rounded once, in effect: no float's reciprocal root is nearer to a midpoint of floats than 2^-28.5 ulp (all were
+// tried), and long double is good to 2^-39 of them.
+float nearest_rsqrt(float a) {
+  if (!(a > 0) || std::isinf(a)) return 1 / std::sqrt(a);
+  return static_cast<float>(1 / std::sqrt(static_cast<long double>(a)));
+}
+
 #define SIMT_EXACT(Name, wrapper, model)                                                                \
   struct Name {                                                                                         \
     static SIMT_DEV float apply(float a, float b, float c) { return wrapper; }                          \
@@ -105,6 +134,7 @@ SIMT_EXACT(Mul, (SIMT_UNUSED(c), __fmul_rn(a, b)), a* b)
 SIMT_EXACT(Div, (SIMT_UNUSED(c), __fdiv_rn(a, b)), a / b)
 SIMT_EXACT(Fma, __fmaf_rn(a, b, c), std::fma(a, b, c))
 SIMT_EXACT(Rcp, (SIMT_UNUSED(b), SIMT_UNUSED(c), __frcp_rn(a)), 1.0f / a)
+SIMT_EXACT(FrsqrtRn, (SIMT_UNUSED(b), SIMT_UNUSED(c), __frsqrt_rn(a)), nearest_rsqrt(a))
 SIMT_EXACT(Sqrt, (SIMT_UNUSED(b), SIMT_UNUSED(c), __fsqrt_rn(a)), std::sqrt(a))
 SIMT_EXACT(Saturate, (SIMT_UNUSED(b), SIMT_UNUSED(c), __saturatef(a)), !(a > 0) ? 0.0f : a > 1 ? 1.0f : a)
 SIMT_EXACT(IntBits, (SIMT_UNUSED(b), SIMT_UNUSED(c), __int_as_float(__float_as_int(a) ^ 1)),
@@ -149,7 +179,7 @@ void tf32_test(Check& check) {
   const std::vector<std::uint32_t> got = map<ToTf32, std::uint32_t>(x);
   for (std::size_t i = 0; i < x.size(); ++i) {
     const auto got_value = static_cast<float>(decode(got[i] >> 13, kTf32));
-    const auto wanted = static_cast<float>(decode(encode(x[i], kTf32, Ties::kAwayFromZero), kTf32));
+    const auto wanted = static_cast<float>(decode(encode(x[i], kTf32, Rounding::kTiesAway), kTf32));
     // The lowest 13 bits are not read. Beyond the largest tf32: infinity; an infinity stays one.
     check.equal(got_value, std::isinf(x[i]) ? x[i] : wanted, [&] { return operands("x", x[i]); });
   }
@@ -158,31 +188,35 @@ void tf32_test(Check& check) {
 }  // namespace
 
 std::vector<Test> math_tests() {
-  return {{"math.expf", approximate_test<Exp>},
-          {"math.exp10f", approximate_test<Exp10>},
-          {"math.logf", approximate_test<Log>},
-          {"math.log2f", approximate_test<Log2>},
-          {"math.log10f", approximate_test<Log10>},
-          {"math.sinf", approximate_test<Sin>},
-          {"math.cosf", approximate_test<Cos>},
-          {"math.rsqrtf", approximate_test<Rsqrt>},
-          {"math.fast_exp2", approximate_test<FastExp2>},
-          {"math.fast_log2", approximate_test<FastLog2>},
-          {"math.fast_rsqrt", approximate_test<FastRsqrt>},
-          {"math.fast_rcp", approximate_test<FastRcp>},
-          {"math.fast_tanh", approximate_test<FastTanh>},
-          {"math.fdividef", fdividef_test},
-          {"math.fadd_rn", exact_test<Add>},
-          {"math.fsub_rn", exact_test<Sub>},
-          {"math.fmul_rn", exact_test<Mul>},
-          {"math.fdiv_rn", exact_test<Div>},
-          {"math.fmaf_rn", exact_test<Fma>},
-          {"math.frcp_rn", exact_test<Rcp>},
-          {"math.fsqrt_rn", exact_test<Sqrt>},
-          {"math.saturatef", exact_test<Saturate>},
-          {"math.int_as_float", exact_test<IntBits>},
-          {"math.uint_as_float", exact_test<UintBits>},
-          {"math.to_tf32", tf32_test}};
+  return {{"math.__expf", approximate_test<Exp>, "ex2.approx.f32"},
+          {"math.__exp10f", approximate_test<Exp10>, "ex2.approx.f32"},
+          {"math.__logf", approximate_test<Log>, "lg2.approx.f32"},
+          {"math.__log2f", approximate_test<Log2>, "lg2.approx.f32"},
+          {"math.__log10f", approximate_test<Log10>, "lg2.approx.f32"},
+          {"math.__sinf", approximate_test<Sin>, "sin.approx.f32"},
+          {"math.__cosf", approximate_test<Cos>, "cos.approx.f32"},
+          {"math.__powf", powf_test, "lg2.approx.f32, ex2.approx.f32"},
+          {"math.rsqrtf", approximate_test<Rsqrt>, "rsqrt.approx.f32"},
+          {"math.fast_exp2", approximate_test<FastExp2>, "ex2.approx.ftz.f32"},
+          {"math.fast_log2", approximate_test<FastLog2>, "lg2.approx.ftz.f32"},
+          {"math.fast_rsqrt", approximate_test<FastRsqrt>, "rsqrt.approx.ftz.f32"},
+          {"math.fast_rcp", approximate_test<FastRcp>, "rcp.approx.ftz.f32"},
+          {"math.fast_tanh", approximate_test<FastTanh>, "tanh.approx.f32"},
+          {"math.__fdividef", fdividef_test, "div.approx.f32"},
+          {"math.__fadd_rn", exact_test<Add>, "add.rn.f32"},
+          {"math.__fsub_rn", exact_test<Sub>, "sub.rn.f32"},
+          {"math.__fmul_rn", exact_test<Mul>, "mul.rn.f32"},
+          {"math.__fdiv_rn", exact_test<Div>, "div.rn.f32"},
+          {"math.__fmaf_rn", exact_test<Fma>, "fma.rn.f32"},
+          {"math.__frcp_rn", exact_test<Rcp>, "rcp.rn.f32"},
+          {"math.__fsqrt_rn", exact_test<Sqrt>, "sqrt.rn.f32"},
+          {"math.__frsqrt_rn", exact_test<FrsqrtRn>, "rsqrt.approx.ftz.f32, fma.rn.f32"},
+          {"math.__saturatef", exact_test<Saturate>, "cvt.sat.f32.f32"},
+          {"math.__int_as_float", exact_test<IntBits>, "mov.b32"},
+          {"math.__float_as_int", exact_test<IntBits>, "mov.b32"},
+          {"math.__uint_as_float", exact_test<UintBits>, "mov.b32"},
+          {"math.__float_as_uint", exact_test<UintBits>, "mov.b32"},
+          {"math.to_tf32", tf32_test, "cvt.rna.tf32.f32"}};
 }
 
 }  // namespace simt::selftest

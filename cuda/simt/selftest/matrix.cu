@@ -18,14 +18,19 @@ std::vector<int> places(unsigned seed) {
   return shuffled(place, seed);
 }
 
-template <int kCount, bool kTranspose>
+enum class Spelling { kCount, kX4 };
+template <int kCount, bool kTranspose, Spelling kSpelling>
 __global__ void load_kernel(std::uint32_t* out, const std::uint16_t* memory, const int* place) {
   SIMT_SHARED(Row[kRows], rows);
   const int lane = static_cast<int>(threadIdx.x);
   rows[lane] = load_vec<8>(memory + 8 * lane);
   __syncwarp();
   std::uint32_t r[kCount];
-  ldmatrix<kCount, kTranspose>(r, &rows[place[lane]]);
+  if constexpr (kSpelling == Spelling::kX4) {
+    ldmatrix_x4<kTranspose>(r, &rows[place[lane]]);
+  } else {
+    ldmatrix<kCount, kTranspose>(r, &rows[place[lane]]);
+  }
   SIMT_UNROLL
   for (int i = 0; i < kCount; ++i) out[lane * kCount + i] = r[i];
 }
@@ -52,13 +57,13 @@ std::vector<std::uint16_t> any_halves(std::size_t count, unsigned seed) {
   return any_integers<std::uint16_t>(count, seed);
 }
 
-template <int kCount, bool kTranspose>
+template <int kCount, bool kTranspose, Spelling kSpelling = Spelling::kCount>
 void load_test(Check& check) {
   for (unsigned seed = 1; seed <= 8; ++seed) {
     const std::vector<int> place = places(seed);
     const std::vector<std::uint16_t> memory = any_halves(8 * kRows, seed);
     const Array<std::uint32_t> out(32 * kCount);
-    run(load_kernel<kCount, kTranspose>, 1, 32, out, Array<std::uint16_t>(memory), Array<int>(place));
+    run(load_kernel<kCount, kTranspose, kSpelling>, 1, 32, out, Array<std::uint16_t>(memory), Array<int>(place));
     const std::vector<std::uint32_t> got = out.host();
     for (int j = 0; j < 64 * kCount; ++j) {
       const int lane = j / 2 / kCount, i = j / 2 % kCount, h = j % 2;
@@ -117,6 +122,30 @@ struct Tf32 {
     mma_tf32_1688(d, a, b, c);
   }
   static double value(std::uint32_t bits) { return bits_as<float>(bits); }
+};
+// Whole floats, each in two parts of tf32.
+struct ThreeTf32 {
+  using Sum = float;
+  static constexpr int kBits = 32;
+  static SIMT_DEV void apply(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2],
+                             const float (&c)[4]) {
+    std::uint32_t a_upper[4], a_lower[4], b_upper[2], b_lower[2];
+    SIMT_UNROLL
+    for (int q = 0; q < 4; ++q) split(a[q], a_upper[q], a_lower[q]);
+    SIMT_UNROLL
+    for (int q = 0; q < 2; ++q) split(b[q], b_upper[q], b_lower[q]);
+    SIMT_UNROLL
+    for (int q = 0; q < 4; ++q) d[q] = c[q];
+    mma_3xtf32_1688(d, a_upper, a_lower, b_upper, b_lower);
+  }
+  static double value(std::uint32_t bits) { return bits_as<float>(bits); }
+
+ private:
+  static SIMT_DEV void split(std::uint32_t bits, std::uint32_t& upper, std::uint32_t& lower) {
+    const float x = __uint_as_float(bits);
+    upper = to_tf32(x);
+    lower = to_tf32(x - __uint_as_float(upper));
+  }
 };
 struct E4m3 {
   using Sum = float;
@@ -218,11 +247,8 @@ template <class Element>
 std::uint32_t moderate_bits(Random& random) {
   for (;;) {
     auto bits = static_cast<std::uint32_t>(random());
-    if constexpr (Element::kBits < 32) {
-      bits &= (1u << Element::kBits) - 1;
-    } else {
-      bits &= ~0x1FFFu;  // tf32
-    }
+    if constexpr (Element::kBits < 32) bits &= (1u << Element::kBits) - 1;
+    if constexpr (std::is_same_v<Element, Tf32>) bits &= ~0x1FFFu;
     const double magnitude = std::abs(Element::value(bits));
     if (std::is_same_v<typename Element::Sum, int> || magnitude == 0 || (magnitude >= 0x1p-8 && magnitude <= 0x1p8)) {
       return bits;
@@ -283,8 +309,12 @@ void multiply_test(Check& check) {
       } else {
         // PTX leaves order and rounding of the sum open. K + 1 terms, each aligned to the largest magnitude and
         // truncated to 13 bits below fp8's leading bit or 23 below the others' (what accumulators are known to keep).
+        // Three tf32 products: three such sums, without the product of the lower parts (2^-22 of the whole) and with
+        // each lower part rounded (2^-22 of its operand).
+        constexpr bool kThree = std::is_same_v<Element, ThreeTf32>;
         const double unit = Element::kBits == 8 ? 0x1p-13 : 0x1p-23;
-        check.near(static_cast<double>(got[i]), exact, (P::kK + 1) * unit * magnitude, describe);
+        const double sums = (kThree ? 3 : 1) * (P::kK + 1) * unit, parts = kThree ? 3 * 0x1p-22 : 0;
+        check.near(static_cast<double>(got[i]), exact, (sums + parts) * magnitude, describe);
       }
     }
   }
@@ -293,16 +323,29 @@ void multiply_test(Check& check) {
 }  // namespace
 
 std::vector<Test> matrix_tests() {
-  return {{"matrix.ldmatrix_x1", load_test<1, false>},       {"matrix.ldmatrix_x2", load_test<2, false>},
-          {"matrix.ldmatrix_x4", load_test<4, false>},       {"matrix.ldmatrix_x1_trans", load_test<1, true>},
-          {"matrix.ldmatrix_x2_trans", load_test<2, true>},  {"matrix.ldmatrix_x4_trans", load_test<4, true>},
-          {"matrix.stmatrix_x1", store_test<1, false>},      {"matrix.stmatrix_x2", store_test<2, false>},
-          {"matrix.stmatrix_x4", store_test<4, false>},      {"matrix.stmatrix_x1_trans", store_test<1, true>},
-          {"matrix.stmatrix_x2_trans", store_test<2, true>}, {"matrix.stmatrix_x4_trans", store_test<4, true>},
-          {"matrix.mma_bf16_16816", multiply_test<Bf16>},    {"matrix.mma_f16_16816", multiply_test<F16>},
-          {"matrix.mma_tf32_1688", multiply_test<Tf32>},     {"matrix.mma_s8_16832", multiply_test<S8>},
-          {"matrix.mma_u8_16832", multiply_test<U8>},        {"matrix.mma_e4m3_16832", multiply_test<E4m3>, 89},
-          {"matrix.mma_e5m2_16832", multiply_test<E5m2>, 89}};
+  return {
+      {"matrix.ldmatrix/x1", load_test<1, false>, "ldmatrix.sync.aligned.m8n8.x1.shared.b16"},
+      {"matrix.ldmatrix/x1.trans", load_test<1, true>, "ldmatrix.sync.aligned.m8n8.x1.trans.shared.b16"},
+      {"matrix.ldmatrix/x2", load_test<2, false>, "ldmatrix.sync.aligned.m8n8.x2.shared.b16"},
+      {"matrix.ldmatrix/x2.trans", load_test<2, true>, "ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16"},
+      {"matrix.ldmatrix/x4", load_test<4, false>, "ldmatrix.sync.aligned.m8n8.x4.shared.b16"},
+      {"matrix.ldmatrix/x4.trans", load_test<4, true>, "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16"},
+      {"matrix.ldmatrix_x4", load_test<4, false, Spelling::kX4>, "ldmatrix.sync.aligned.m8n8.x4.shared.b16"},
+      {"matrix.ldmatrix_x4/trans", load_test<4, true, Spelling::kX4>, "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16"},
+      {"matrix.stmatrix/x1", store_test<1, false>, "stmatrix.sync.aligned.m8n8.x1.shared.b16 (sm_90)"},
+      {"matrix.stmatrix/x1.trans", store_test<1, true>, "stmatrix.sync.aligned.m8n8.x1.trans.shared.b16 (sm_90)"},
+      {"matrix.stmatrix/x2", store_test<2, false>, "stmatrix.sync.aligned.m8n8.x2.shared.b16 (sm_90)"},
+      {"matrix.stmatrix/x2.trans", store_test<2, true>, "stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 (sm_90)"},
+      {"matrix.stmatrix/x4", store_test<4, false>, "stmatrix.sync.aligned.m8n8.x4.shared.b16 (sm_90)"},
+      {"matrix.stmatrix/x4.trans", store_test<4, true>, "stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 (sm_90)"},
+      {"matrix.mma_bf16_16816", multiply_test<Bf16>, "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32"},
+      {"matrix.mma_f16_16816", multiply_test<F16>, "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"},
+      {"matrix.mma_tf32_1688", multiply_test<Tf32>, "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32"},
+      {"matrix.mma_3xtf32_1688", multiply_test<ThreeTf32>, "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32"},
+      {"matrix.mma_s8_16832", multiply_test<S8>, "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32"},
+      {"matrix.mma_u8_16832", multiply_test<U8>, "mma.sync.aligned.m16n8k32.row.col.s32.u8.u8.s32"},
+      {"matrix.mma_e4m3_16832", multiply_test<E4m3>, "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32", 89},
+      {"matrix.mma_e5m2_16832", multiply_test<E5m2>, "mma.sync.aligned.m16n8k32.row.col.f32.e5m2.e5m2.f32", 89}};
 }
 
 }  // namespace simt::selftest

@@ -161,12 +161,24 @@ void brev_test(Check& check) {
 }  // namespace
 
 std::vector<Test> memory_tests() {
-  return {{"memory.ldg", move_test<Ldg>},   {"memory.ldca", move_test<Ldca>}, {"memory.ldcg", move_test<Ldcg>},
-          {"memory.ldcs", move_test<Ldcs>}, {"memory.ldlu", move_test<Ldlu>}, {"memory.ldcv", move_test<Ldcv>},
-          {"memory.stwb", move_test<Stwb>}, {"memory.stcg", move_test<Stcg>}, {"memory.stcs", move_test<Stcs>},
-          {"memory.stwt", move_test<Stwt>}, {"memory.vec", vec_test},         {"memory.popc", popc_test},
-          {"memory.popcll", popcll_test},   {"memory.ffs", ffs_test},         {"memory.clz", clz_test},
-          {"memory.brev", brev_test}};
+  return {{"memory.__ldg", move_test<Ldg>, "ld.global.nc"},
+          {"memory.__ldca", move_test<Ldca>, "ld.global.ca"},
+          {"memory.__ldcg", move_test<Ldcg>, "ld.global.cg"},
+          {"memory.__ldcs", move_test<Ldcs>, "ld.global.cs"},
+          {"memory.__ldlu", move_test<Ldlu>, "ld.global.lu"},
+          {"memory.__ldcv", move_test<Ldcv>, "ld.global.cv"},
+          {"memory.__stwb", move_test<Stwb>, "st.global.wb"},
+          {"memory.__stcg", move_test<Stcg>, "st.global.cg"},
+          {"memory.__stcs", move_test<Stcs>, "st.global.cs"},
+          {"memory.__stwt", move_test<Stwt>, "st.global.wt"},
+          {"memory.Vec", vec_test, "ld.global, st.global of vectors"},
+          {"memory.load_vec", vec_test, "ld.global of vectors"},
+          {"memory.store_vec", vec_test, "st.global of vectors"},
+          {"memory.__popc", popc_test, "popc.b32"},
+          {"memory.__popcll", popcll_test, "popc.b64"},
+          {"memory.__ffs", ffs_test, "brev.b32, bfind.shiftamt.u32"},
+          {"memory.__clz", clz_test, "clz.b32"},
+          {"memory.__brev", brev_test, "brev.b32"}};
 }
 
 }  // namespace simt::selftest

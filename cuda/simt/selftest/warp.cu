@@ -110,9 +110,11 @@ void shuffle_tests(Check& check) {
   shuffle_test<kKind, int>(check);
   shuffle_test<kKind, unsigned>(check);
   shuffle_test<kKind, float>(check);
-  shuffle_test<kKind, long long>(check);
+  shuffle_test<kKind, long>(check);
+  shuffle_test<kKind, unsigned long long>(check);
   shuffle_test<kKind, double>(check);
   shuffle_test<kKind, __half>(check);
+  shuffle_test<kKind, __half2>(check);
   shuffle_test<kKind, __nv_bfloat16>(check);
   shuffle_test<kKind, __nv_bfloat162>(check);
 }
@@ -202,22 +204,35 @@ struct Ballot {
   static SIMT_DEV unsigned apply(unsigned mask, unsigned x) { return __ballot_sync(mask, static_cast<int>(x)); }
   static bool counts(unsigned, unsigned other) { return other != 0; }
 };
+// Matched are bits: -0 is not 0, and a NaN equals itself (PTX ISA, match.sync).
+template <class T>
+bool same_bits(T a, T b) {
+  return std::memcmp(&a, &b, sizeof(T)) == 0;
+}
 template <class T>
 struct MatchAny {
   static SIMT_DEV unsigned apply(unsigned mask, T x) { return __match_any_sync(mask, x); }
-  static bool counts(T mine, T other) { return mine == other; }
+  static bool counts(T mine, T other) { return same_bits(mine, other); }
 };
 template <class Function, class T>
 __global__ void lanes_kernel(unsigned* out, const T* in, const unsigned* mask) {
   const unsigned m = mask[blockIdx.x], i = blockIdx.x * 32 + threadIdx.x;
   if (m >> threadIdx.x & 1) out[i] = Function::apply(m, in[i]);
 }
-// Few different values, so that some match.
+// By warp in turn: any bits; a few values, so that some match; one value, in every second warp but for one lane.
 template <class T>
 std::vector<T> few_values(unsigned seed) {
-  std::vector<T> x = warp_values<T>(seed);
+  const T zero = 0, one = 1;
+  const std::vector<T> few = {zero, -zero, one, zero / (std::is_integral_v<T> ? one : zero),
+                              static_cast<T>(0x100000001)};
+  std::vector<T> x(kWarps * 32);
+  Random random(seed);
   for (std::size_t i = 0; i < x.size(); ++i) {
-    if (i / 32 % 3 == 0) x[i] = static_cast<T>(x[i] % 5) * static_cast<T>(0x100000001ull);
+    const std::size_t warp = i / 32, lane = i % 32;
+    const std::uint64_t bits = random();
+    std::memcpy(&x[i], &bits, sizeof(T));
+    if (warp % 3 == 1) x[i] = few[bits % few.size()];
+    if (warp % 3 == 2 && (warp % 2 == 0 || lane != warp / 6 % 32)) x[i] = few[warp / 6 % few.size()];
   }
   return x;
 }
@@ -239,8 +254,12 @@ void lanes_test(Check& check) {
   }
 }
 void match_any_test(Check& check) {
+  lanes_test<MatchAny<int>, int>(check);
   lanes_test<MatchAny<unsigned>, unsigned>(check);
+  lanes_test<MatchAny<long>, long>(check);
   lanes_test<MatchAny<unsigned long long>, unsigned long long>(check);
+  lanes_test<MatchAny<float>, float>(check);
+  lanes_test<MatchAny<double>, double>(check);
 }
 
 template <class T>
@@ -264,7 +283,7 @@ void match_all_of(Check& check) {
     const unsigned m = mask[i / 32];
     if (!(m >> i % 32 & 1)) continue;
     bool all = true;
-    for (std::size_t lane = 0; lane < 32; ++lane) all &= !(m >> lane & 1) || in[i] == in[i / 32 * 32 + lane];
+    for (std::size_t lane = 0; lane < 32; ++lane) all &= !(m >> lane & 1) || same_bits(in[i], in[i / 32 * 32 + lane]);
     const auto describe = [&] { return operands("lane", i % 32, "value", in[i], "mask", m); };
     check.equal(got[i], all ? m : 0u, describe);
     check.equal(got_predicate[i], int{all}, describe);
@@ -273,6 +292,8 @@ void match_all_of(Check& check) {
 void match_all_test(Check& check) {
   match_all_of<unsigned>(check);
   match_all_of<unsigned long long>(check);
+  match_all_of<float>(check);
+  match_all_of<double>(check);
 }
 
 // ---- memory between lanes
@@ -327,23 +348,23 @@ void lane_id_test(Check& check) {
 }  // namespace
 
 std::vector<Test> warp_tests() {
-  return {{"warp.shfl", shuffle_tests<Kind::kIndex>},
-          {"warp.shfl_up", shuffle_tests<Kind::kUp>},
-          {"warp.shfl_down", shuffle_tests<Kind::kDown>},
-          {"warp.shfl_xor", shuffle_tests<Kind::kXor>},
-          {"warp.any", fold_test<Any, unsigned>},
-          {"warp.all", fold_test<All, unsigned>},
-          {"warp.ballot", lanes_test<Ballot, unsigned>},
-          {"warp.match_any", match_any_test},
-          {"warp.match_all", match_all_test},
-          {"warp.reduce_add", both_tests<AddSigned, AddUnsigned>},
-          {"warp.reduce_min", both_tests<MinSigned, MinUnsigned>},
-          {"warp.reduce_max", both_tests<MaxSigned, MaxUnsigned>},
-          {"warp.reduce_and", fold_test<And, unsigned>},
-          {"warp.reduce_or", fold_test<Or, unsigned>},
-          {"warp.reduce_xor", fold_test<Xor, unsigned>},
-          {"warp.syncwarp", syncwarp_test},
-          {"warp.lane_id", lane_id_test}};
+  return {{"warp.__shfl_sync", shuffle_tests<Kind::kIndex>, "shfl.sync.idx.b32"},
+          {"warp.__shfl_up_sync", shuffle_tests<Kind::kUp>, "shfl.sync.up.b32"},
+          {"warp.__shfl_down_sync", shuffle_tests<Kind::kDown>, "shfl.sync.down.b32"},
+          {"warp.__shfl_xor_sync", shuffle_tests<Kind::kXor>, "shfl.sync.bfly.b32"},
+          {"warp.__any_sync", fold_test<Any, unsigned>, "vote.sync.any.pred"},
+          {"warp.__all_sync", fold_test<All, unsigned>, "vote.sync.all.pred"},
+          {"warp.__ballot_sync", lanes_test<Ballot, unsigned>, "vote.sync.ballot.b32"},
+          {"warp.__match_any_sync", match_any_test, "match.any.sync.b32, .b64"},
+          {"warp.__match_all_sync", match_all_test, "match.all.sync.b32, .b64"},
+          {"warp.__reduce_add_sync", both_tests<AddSigned, AddUnsigned>, "redux.sync.add.s32, .u32"},
+          {"warp.__reduce_min_sync", both_tests<MinSigned, MinUnsigned>, "redux.sync.min.s32, .u32"},
+          {"warp.__reduce_max_sync", both_tests<MaxSigned, MaxUnsigned>, "redux.sync.max.s32, .u32"},
+          {"warp.__reduce_and_sync", fold_test<And, unsigned>, "redux.sync.and.b32"},
+          {"warp.__reduce_or_sync", fold_test<Or, unsigned>, "redux.sync.or.b32"},
+          {"warp.__reduce_xor_sync", fold_test<Xor, unsigned>, "redux.sync.xor.b32"},
+          {"warp.__syncwarp", syncwarp_test, "bar.warp.sync"},
+          {"warp.lane_id", lane_id_test, "mov.u32 %laneid"}};
 }
 
 }  // namespace simt::selftest
