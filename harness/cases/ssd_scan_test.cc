@@ -202,5 +202,28 @@ TEST(ScanCase, NamesWhatItCannotTake) {
   EXPECT_THROW(check("batch=1 seq_len=321 heads=4 head_dim=1 groups=2 state_size=1", "integer"), std::invalid_argument);
 }
 
+// A limit that has grown to the size of what it judges judges nothing.
+TEST(ScanGradientLimits, AreSmallPartsOfTheGradients) {
+  for (const std::string dtype : {"f32", "bf16"}) {
+    const Case c = parse_case(
+        "ssd_scan/backward batch=2 seq_len=150 heads=4 head_dim=16 groups=2 state_size=32 gate=yes D=channel bias=yes "
+        "softplus=yes limits=open states=both documents=packed dt=f32 params=f32 layout=compact dtype=" +
+        dtype + " fill=model seed=5");
+    const Call call = family("ssd_scan").calls(c).back();
+    const auto contract = tensor_cores(dtype == "f32" ? ASSAY_MULTIPLY_3XTF32 : ASSAY_MULTIPLY_BF16);
+    const std::vector<Expectation> all = family("ssd_scan").expect(call, contract, false);
+    EXPECT_EQ(all.size(), 9u);
+    for (const Expectation& e : all) {
+      double limits = 0, values = 0;
+      for (std::size_t i = 0; i < e.oracle.size(); ++i)
+        limits += e.limit[i] * e.limit[i], values += e.oracle[i] * e.oracle[i];
+      // In sums over tokens the deviations add.
+      const bool sum = e.tensor == "grad.input.A" || e.tensor == "grad.input.dt_bias";
+      const double part = dtype == "f32" ? (sum ? 0x1p-8 : 0x1p-11) : sum ? 0x1p-1 : 0x1p-3;
+      EXPECT_LT(std::sqrt(limits / values), part) << e.tensor;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace assay::harness
