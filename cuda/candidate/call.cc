@@ -57,7 +57,7 @@ void require_compact(std::string_view name, const DLTensor& t, std::initializer_
   }
 }
 
-bool contains(std::initializer_list<std::string_view> names, std::string_view name) {
+bool contains(std::span<const std::string_view> names, std::string_view name) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
@@ -65,8 +65,8 @@ bool contains(std::initializer_list<std::string_view> names, std::string_view na
 
 std::size_t size_of(Element element) { return element == Element::float32 ? 4 : 2; }
 
-void Call::accept_only(std::initializer_list<std::string_view> attributes,
-                       std::initializer_list<std::string_view> tensors) const {
+void Call::accept_only(std::span<const std::string_view> attributes,
+                       std::span<const std::string_view> tensors) const {
   for (std::size_t i = 0; i < call_.attribute_count; ++i) {
     const char* name = call_.attributes[i].name;
     if (!contains(attributes, name)) refuse(op(), ": attribute ", name, " is not known here");

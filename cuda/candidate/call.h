@@ -40,8 +40,11 @@ class Call {
   void* workspace() const { return call_.workspace; }
 
   // Nothing else may be in the call: an argument that is not understood must not be ignored.
+  void accept_only(std::span<const std::string_view> attributes, std::span<const std::string_view> tensors) const;
   void accept_only(std::initializer_list<std::string_view> attributes,
-                   std::initializer_list<std::string_view> tensors) const;
+                   std::initializer_list<std::string_view> tensors) const {
+    accept_only(std::span(attributes.begin(), attributes.size()), std::span(tensors.begin(), tensors.size()));
+  }
 
   float float_attribute(std::string_view name) const;
   std::int64_t int_attribute(std::string_view name) const;

@@ -27,6 +27,8 @@ std::span<const Operation> causal_conv1d_operations();
 std::span<const Operation> ssd_scan_operations();
 std::span<const Operation> ssm_state_update_operations();
 std::span<const Operation> mamba2_decode_step_operations();
+std::span<const Operation> linear_operations();
+std::span<const Operation> mamba2_mixer_operations();
 
 // Throws Unsupported.
 const Operation& find_operation(std::string_view name);

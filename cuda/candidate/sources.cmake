@@ -37,7 +37,9 @@ set(assay_glue_sources   # with one of device_*.cc and one of flavour_*.cc
   candidate/candidate.cc
   candidate/causal_conv1d_ops.cc
   candidate/gated_rms_norm_ops.cc
+  candidate/linear_ops.cc
   candidate/mamba2_decode_step_ops.cc
+  candidate/mamba2_mixer_ops.cc
   candidate/operation.cc
   candidate/rms_norm_ops.cc
   candidate/ssd_scan_ops.cc

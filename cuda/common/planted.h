@@ -98,6 +98,16 @@ enum class Break {
   // ssd_scan_varlen.cu
   scan_document_ends_early,     // its state lacks the last token
   scan_document_not_restarted,  // it begins with the state that entered its last chunk, whoever's it was
+  // mamba2_mixer.cc
+  mixer_mask_forgotten,         // in_proj reads the input, not the masked one
+  mixer_keys_swapped,           // the scan takes C for B
+  mixer_gate_of_another_slice,  // x of in_proj's output in the place of z
+  // mamba2_mixer/steps.cu
+  mixer_mask_ignored,      // every token is real
+  mixer_columns_shifted,   // a continued prefill's convolution starts one token too early
+  mixer_stale_tail,        // the cache lacks the last token
+  mixer_state_truncated,   // to bfloat16 by cutting bits off
+  mixer_rate_not_negated,  // A = exp(A_log)
 };
 
 template <Break kBreak>

@@ -54,6 +54,10 @@ void linear_forward(const LinearDims& dims, const LinearForward<T>& tensors, cud
 template <class T>
 void linear_backward(const LinearDims& dims, const LinearBackward<T>& tensors, cudaStream_t stream);
 
+// What this library multiplies with: "cublasLt", whose bfloat16 products run on tensor cores, or "blocked".
+extern const char* const kDenseProductVariant;
+extern const bool kDenseProductsOnTensorCores;
+
 std::size_t linear_forward_workspace();
 std::size_t linear_backward_workspace(const LinearDims& dims);
 

@@ -7,9 +7,11 @@
 // Method     a thread owns 32 x 32 results; 128 k at a time it copies its rows of a and b as float, k outermost, and
 //            multiplies 4 x 16 results in registers
 #include "cuda/common/vec.cuh"
+#include "cuda/gemm/gemm.h"
 #include "cuda/gemm/product.h"
 
-namespace assay::gpu::gemm {
+namespace assay::gpu {
+namespace gemm {
 namespace {
 
 constexpr int kTile = 32, kDepth = 128;  // two panels of 16 KB
@@ -73,6 +75,12 @@ __global__ void product_blocked_kernel(Product<T> p) {
 }
 
 }  // namespace
+}  // namespace gemm
+
+const char* const kDenseProductVariant = "blocked";
+const bool kDenseProductsOnTensorCores = false;
+
+namespace gemm {
 
 std::size_t product_workspace() { return 0; }
 
@@ -86,4 +94,5 @@ void multiply(const Product<T>& p, void*, cudaStream_t stream) {
 template void multiply(const Product<float>&, void*, cudaStream_t);
 template void multiply(const Product<__nv_bfloat16>&, void*, cudaStream_t);
 
-}  // namespace assay::gpu::gemm
+}  // namespace gemm
+}  // namespace assay::gpu

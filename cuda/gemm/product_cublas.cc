@@ -11,9 +11,11 @@
 #include <string>
 
 #include "cuda/gemm/cublas_lt.h"
+#include "cuda/gemm/gemm.h"
 #include "cuda/gemm/product.h"
 
-namespace assay::gpu::gemm {
+namespace assay::gpu {
+namespace gemm {
 namespace {
 
 constexpr std::size_t kWorkspaceBytes = 32 << 20;  // what NVIDIA recommends for Hopper; older GPUs use less of it
@@ -108,6 +110,12 @@ class Multiplication {
 };
 
 }  // namespace
+}  // namespace gemm
+
+const char* const kDenseProductVariant = "cublasLt";
+const bool kDenseProductsOnTensorCores = true;
+
+namespace gemm {
 
 std::size_t product_workspace() { return kWorkspaceBytes; }
 
@@ -119,4 +127,5 @@ void multiply(const Product<T>& product, void* workspace, cudaStream_t stream) {
 template void multiply(const Product<float>&, void*, cudaStream_t);
 template void multiply(const Product<__nv_bfloat16>&, void*, cudaStream_t);
 
-}  // namespace assay::gpu::gemm
+}  // namespace gemm
+}  // namespace assay::gpu

@@ -2,13 +2,15 @@
 
 #include <cuda_bf16.h>
 
-#include <algorithm>
+#include <string_view>
 #include <type_traits>
 
 #include "cuda/causal_conv1d/causal_conv1d.h"
 #include "cuda/common/check.h"
+#include "cuda/common/planted.h"
 #include "cuda/gated_rms_norm/gated_rms_norm.h"
 #include "cuda/gemm/gemm.h"
+#include "cuda/mamba2_decode_step/mamba2_decode_step.h"
 #include "cuda/mamba2_mixer/steps.h"
 #include "cuda/ssd_scan/ssd_scan.h"
 #include "cuda/ssm_state_update/ssm_state_update.h"
@@ -106,7 +108,8 @@ class Mixer {
   // zxbcdt = (u m) in_proj^T, and A.
   void project() const {
     if (t.mask) mamba2_mixer::apply_mask(t.hidden_states, t.mask, d.tokens(), d.hidden_size, taps.masked, stream_);
-    linear(t.mask ? taps.masked : t.hidden_states, d.hidden_size, p.in_proj_weight, p.in_proj_bias, d.projected(),
+    const bool is_masked = t.mask && !planted<Break::mixer_mask_forgotten>;
+    linear(is_masked ? taps.masked : t.hidden_states, d.hidden_size, p.in_proj_weight, p.in_proj_bias, d.projected(),
            taps.projected);
     mamba2_mixer::decay_rates(p.A_log, d.heads, taps.A, stream_);
   }
@@ -193,19 +196,45 @@ class Mixer {
                      stream_, method_);
   }
 
-  void norm_and_project() const {
+  // The convolution's, the scan's and the norm's step in one launch, where it has a fast kernel and nobody looks
+  // between.
+  template <class S>
+  bool fuses(const Mamba2MixerCache<T, S>&) const {
+    return t.taps.convolved == nullptr && t.taps.scanned == nullptr && method_ == Method::automatic &&
+           std::string_view(mamba2_decode_step_variant(decode_dims(), sizeof(T), sizeof(S))) != "naive";
+  }
+  template <class S>
+  void decode_step(const Mamba2MixerCache<T, S>& cache) const {
+    mamba2_decode_step(decode_dims(),
+                       Mamba2DecodeStep<T, S>{.projected = taps.projected,
+                                              .conv_weight = p.conv_weight,
+                                              .conv_bias = p.conv_bias,
+                                              .dt_bias = p.dt_bias,
+                                              .A = taps.A,
+                                              .D = p.D,
+                                              .norm_weight = p.norm_weight,
+                                              .eps = p.eps,
+                                              .conv_state = cache.conv_state,
+                                              .state = cache.ssm_state,
+                                              .out = taps.normed},
+                       stream_);
+  }
+
+  void norm() const {
     gated_rms_norm_forward({.rows = d.tokens(),
                             .width = d.inner(),
                             .group_size = d.inner() / d.groups,
                             .row_stride = d.inner(),
                             .gate_stride = d.projected()},
                            GatedRmsNormForward<T>{.hidden_states = taps.scanned,
-                                                  .gate = taps.projected,
+                                                  .gate = gate(),
                                                   .weight = p.norm_weight,
                                                   .eps = p.eps,
                                                   .out = taps.normed,
                                                   .rstd = nullptr},
                            stream_, method_);
+  }
+  void project_back() const {
     linear(taps.normed, d.inner(), p.out_proj_weight, p.out_proj_bias, d.hidden_size, t.out);
   }
 
@@ -230,8 +259,22 @@ class Mixer {
   // The slices of in_proj's and of the convolution's output.
   const T* xBC() const { return taps.projected + d.inner(); }
   const T* dt() const { return taps.projected + d.inner() + d.conv_channels(); }
-  const T* B() const { return taps.convolved + d.inner(); }
-  const T* C() const { return taps.convolved + d.inner() + d.groups * d.state_size; }
+  const T* gate() const { return taps.projected + (planted<Break::mixer_gate_of_another_slice> ? d.inner() : 0); }
+  const T* B() const { return taps.convolved + d.inner() + (kSwapped ? keys() : 0); }
+  const T* C() const { return taps.convolved + d.inner() + (kSwapped ? 0 : keys()); }
+  std::int64_t keys() const { return d.groups * d.state_size; }
+  static constexpr bool kSwapped = planted<Break::mixer_keys_swapped>;
+
+  Mamba2DecodeStepDims decode_dims() const {
+    return {.batch = d.batch,
+            .heads = d.heads,
+            .head_dim = d.head_dim,
+            .groups = d.groups,
+            .state_size = d.state_size,
+            .taps = d.taps,
+            .conv_len = d.taps,
+            .row_stride = d.projected()};
+  }
 
   CausalConv1dDims conv_dims() const {
     return {.batch = d.batch,
@@ -276,7 +319,8 @@ void mamba2_mixer_train_forward(const Mamba2MixerDims& dims, const Mamba2MixerPa
   mixer.project();
   mixer.convolve(nullptr, seq_idx);
   mixer.scan({}, seq_idx, mixer.state());
-  mixer.norm_and_project();
+  mixer.norm();
+  mixer.project_back();
 }
 
 template <class T, class S>
@@ -298,7 +342,8 @@ void mamba2_mixer_prefill(const Mamba2MixerDims& dims, const Mamba2MixerParams<T
     mixer.scan(before, nullptr, mixer.state());
     mamba2_mixer::round_state(mixer.state(), dims.batch * dims.inner() * dims.state_size, cache.ssm_state, stream);
   }
-  mixer.norm_and_project();
+  mixer.norm();
+  mixer.project_back();
 }
 
 template <class T, class S>
@@ -311,9 +356,14 @@ void mamba2_mixer_decode(const Mamba2MixerDims& dims, const Mamba2MixerParams<T>
   check_cache(function, dims, cache);
   if (dims.batch == 0) return;
   mixer.project();
-  mixer.update_conv(cache.conv_state);
-  mixer.update_state(cache.ssm_state);
-  mixer.norm_and_project();
+  if (mixer.fuses(cache)) {
+    mixer.decode_step(cache);
+  } else {
+    mixer.update_conv(cache.conv_state);
+    mixer.update_state(cache.ssm_state);
+    mixer.norm();
+  }
+  mixer.project_back();
 }
 
 template void mamba2_mixer_train_forward(const Mamba2MixerDims&, const Mamba2MixerParams<float>&,

@@ -20,13 +20,14 @@ __global__ void __launch_bounds__(kThreads)
                       std::int64_t width, T* __restrict__ out) {
   const std::int64_t i = global_thread();
   if (i >= size) return;
-  out[i] = mask[i / width] != 0 ? x[i] : from_float<T>(0.0f);
+  const bool real = mask[i / width] != 0 || planted<Break::mixer_mask_ignored>;
+  out[i] = real ? x[i] : from_float<T>(0.0f);
 }
 
 __global__ void __launch_bounds__(kThreads)
     decay_rates_kernel(const float* __restrict__ A_log, std::int64_t heads, float* __restrict__ A) {
   const std::int64_t h = global_thread();
-  if (h < heads) A[h] = -expf(A_log[h]);
+  if (h < heads) A[h] = planted<Break::mixer_rate_not_negated> ? expf(A_log[h]) : -expf(A_log[h]);
 }
 
 template <class T>
@@ -36,10 +37,12 @@ __global__ void __launch_bounds__(kThreads) append_columns_kernel(AppendColumns<
   const std::int64_t b = i / t.channels, c = i % t.channels;
   T* const state = t.state + i * t.taps;
   if (t.earlier != nullptr) {
-    for (std::int64_t j = 0; j < t.taps - 1; ++j) t.earlier[i * (t.taps - 1) + j] = state[j + 1];
+    for (std::int64_t j = 0; j < t.taps - 1; ++j) {
+      t.earlier[i * (t.taps - 1) + j] = state[planted<Break::mixer_columns_shifted> ? j : j + 1];
+    }
   }
   for (std::int64_t j = 0; j < t.taps; ++j) {  // what is read of the state lies to the right of what is written
-    const std::int64_t token = t.seq_len - t.taps + j;
+    const std::int64_t token = t.seq_len - t.taps + j - (planted<Break::mixer_stale_tail> ? 1 : 0);
     if (token >= 0) {
       state[j] = t.xBC[(b * t.seq_len + token) * t.row_stride + c];
     } else {
@@ -52,7 +55,12 @@ template <class Out>
 __global__ void __launch_bounds__(kThreads)
     round_state_kernel(const float* __restrict__ in, std::int64_t size, Out* __restrict__ out) {
   const std::int64_t i = global_thread();
-  if (i < size) out[i] = from_float<Out>(in[i]);
+  if (i >= size) return;
+  if constexpr (planted<Break::mixer_state_truncated>) {
+    out[i] = __ushort_as_bfloat16(static_cast<unsigned short>(__float_as_uint(in[i]) >> 16));
+  } else {
+    out[i] = from_float<Out>(in[i]);
+  }
 }
 
 simt::Launch launch_for(std::int64_t threads, cudaStream_t stream) {

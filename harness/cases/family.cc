@@ -13,6 +13,8 @@ Family causal_conv1d_family();
 Family ssd_scan_family();
 Family ssm_state_update_family();
 Family mamba2_decode_step_family();
+Family linear_family();
+Family mamba2_mixer_family();
 
 assay_contract plain_contract(const Call&) {
   assay_contract contract{};
@@ -21,8 +23,9 @@ assay_contract plain_contract(const Call&) {
 }
 
 const std::vector<Family>& families() {
-  static const std::vector<Family> all = {rms_norm_family(), gated_rms_norm_family(), causal_conv1d_family(),
-                                          ssd_scan_family(), ssm_state_update_family(), mamba2_decode_step_family()};
+  static const std::vector<Family> all = {rms_norm_family(),         gated_rms_norm_family(),     causal_conv1d_family(),
+                                          ssd_scan_family(),         ssm_state_update_family(),   linear_family(),
+                                          mamba2_decode_step_family(), mamba2_mixer_family()};
   return all;
 }
 
@@ -37,10 +40,10 @@ const Family& family(std::string_view name) {
 
 void link(Call& call, const std::vector<HostTensor>& outputs) {
   for (HostTensor& t : call.tensors) {
-    if (!t.bytes.empty() || (t.role != Role::in && t.role != Role::saved)) continue;
+    if (!t.bytes.empty() || t.role == Role::out || t.role == Role::tap) continue;
     const auto from =
-        std::find_if(outputs.begin(), outputs.end(), [&](const HostTensor& o) { return o.name == t.name; });
-    if (from == outputs.end()) continue;
+        std::find_if(outputs.rbegin(), outputs.rend(), [&](const HostTensor& o) { return o.name == t.name; });
+    if (from == outputs.rend()) continue;
     t.shape = from->shape;
     t.bytes = from->bytes;
   }

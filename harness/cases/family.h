@@ -26,8 +26,8 @@ struct Family {
   // Throws std::invalid_argument naming the word of the case line that the family cannot take.
   std::function<void(const Case&)> check;
 
-  // The calls of a case, in order; the last one is judged. A tensor of an `in` or `saved` role without bytes takes
-  // those of the output of the same name of an earlier step (see link()).
+  // The calls of a case, in order; the last one is judged. A tensor of an `in`, `inout` or `saved` role without bytes
+  // takes those of the output of the same name of an earlier step (see link()).
   std::function<std::vector<Call>(const Case&)> calls;
 
   // What the outputs of `call` should be. `call` holds the inputs as the candidate had them, and the candidate's own
@@ -37,12 +37,16 @@ struct Family {
 
   // How upstream's kernels compute this call, and fixtures were recorded.
   std::function<assay_contract(const Call& call)> upstream_contract = plain_contract;
+
+  // A layer: outputs are expected twice, as the last step's on the candidate's own inputs to it, and end to end.
+  bool layer = false;
 };
 
 const std::vector<Family>& families();
 const Family& family(std::string_view name);  // throws std::invalid_argument naming the known ones
 
-// Fills the tensors of `call` that have no bytes from `outputs` of an earlier step.
+// Fills the tensors of `call` that are read and have no bytes from the last of the `outputs` of earlier steps that has
+// the name.
 void link(Call& call, const std::vector<HostTensor>& outputs);
 
 }  // namespace assay::harness

@@ -23,6 +23,50 @@ const std::vector<std::string> kChannels = {"channels"};
 const std::vector<std::string> kTaps = {"channels", "taps"};
 const std::vector<std::string> kConvState = {"batch", "channels", "past"};
 
+const char* const kMixerExactness =
+    "none: the norm between the projections leaves no class of exact values; each step's own operation has one";
+const char* const kMixer =
+    "z | xBC | dt = (u m) in_proj^T; x | B | C = silu(conv(xBC)); y = scan(x, dt, B, C) with A = -exp(A_log); "
+    "out = norm(y, z) out_proj^T; m: the padding mask; taps: masked = u m, projected, A, convolved, scanned = y, normed";
+const AttributeSpec kGroups = {"n_groups", "int", "groups of heads that share B and C, and of channels in the norm"};
+const AttributeSpec kChunk = {
+    "chunk_size", "int", "tokens of a chunk in the model; exact results do not depend on it, and a kernel may have its own"};
+const AttributeSpec kDtMin = {"dt_min", "float", "Delta is at least this"};
+const AttributeSpec kDtMax = {"dt_max", "float", "Delta is at most this; may be infinite"};
+
+// The tensors of the Mamba-2 mixer: `own`, what a path has besides.
+std::vector<TensorSpec> mixer_tensors(std::vector<TensorSpec> own) {
+  const auto model = DTypeRule::model;
+  const std::vector<std::string> tokens = {"batch", "seq_len", "hidden_size"}, heads = {"heads"};
+  std::vector<TensorSpec> all = {
+      {"input.hidden_states", Role::in, tokens, model},
+      {"input.attention_mask", Role::in, {"batch", "seq_len"}, DTypeRule::int32, true},
+      {"param.in_proj.weight", Role::in, {"projected", "hidden_size"}, model},
+      {"param.in_proj.bias", Role::in, {"projected"}, model, true},
+      {"param.conv1d.weight", Role::in, {"channels", "one", "taps"}, model},
+      {"param.conv1d.bias", Role::in, {"channels"}, model, true},
+      {"param._fp32_params.dt_bias", Role::in, heads, DTypeRule::float32},
+      {"param._fp32_params.A_log", Role::in, heads, DTypeRule::float32},
+      {"param._fp32_params.D", Role::in, heads, DTypeRule::float32},
+      {"param.norm.weight", Role::in, {"inner"}, model},
+      {"param.out_proj.weight", Role::in, {"hidden_size", "inner"}, model},
+      {"param.out_proj.bias", Role::in, {"hidden_size"}, model, true}};
+  all.insert(all.end(), own.begin(), own.end());
+  const std::vector<TensorSpec> last = {
+      {"output.hidden_states", Role::out, tokens, model},
+      {"tap.masked", Role::tap, tokens, model, true},
+      {"tap.projected", Role::tap, {"batch", "seq_len", "projected"}, model, true},
+      {"tap.A", Role::tap, heads, DTypeRule::float32, true},
+      {"tap.convolved", Role::tap, {"batch", "seq_len", "channels"}, model, true},
+      {"tap.scanned", Role::tap, {"batch", "seq_len", "inner"}, model, true},
+      {"tap.normed", Role::tap, {"batch", "seq_len", "inner"}, model, true}};
+  all.insert(all.end(), last.begin(), last.end());
+  return all;
+}
+const std::vector<TensorSpec> kMixerCache = {
+    {"conv_state", Role::inout, {"batch", "channels", "taps"}, DTypeRule::model},
+    {"ssm_state", Role::inout, {"batch", "heads", "head_dim", "state_size"}, DTypeRule::residual}};
+
 const char* const kConvExactness =
     "activation none: bits equal; silu: saturated, p is 0 or a multiple of 128; bits equal in bf16, the functions' own "
     "documented error in f32";
@@ -221,6 +265,42 @@ std::vector<OperationSpec> make_catalogue() {
         {"param.D", Role::in, {"heads"}, DTypeRule::float32},
         {"param.norm_weight", Role::in, {"inner"}, model},
         {"output.hidden_states", Role::out, {"rows", "inner"}, model}}},
+      {"linear.forward",
+       "y = hidden_states weight^T + bias, rounded once",
+       "bits equal: sums of odd integers below 2^24",
+       {},
+       {{"input.hidden_states", Role::in, {"rows", "in_features"}, model, false, true},
+        {"param.weight", Role::in, {"out_features", "in_features"}, model},
+        {"param.bias", Role::in, {"out_features"}, model, true},
+        {"output.hidden_states", Role::out, {"rows", "out_features"}, model}}},
+      {"linear.backward",
+       "d_hidden_states = dy weight; d_weight = dy^T hidden_states; d_bias = sum over rows of dy; each rounded once",
+       "bits equal: sums of odd integers below 2^24",
+       {},
+       {{"input.hidden_states", Role::in, {"rows", "in_features"}, model, false, true},
+        {"param.weight", Role::in, {"out_features", "in_features"}, model},
+        {"grad.output.hidden_states", Role::in, {"rows", "out_features"}, model, false, true},
+        {"grad.input.hidden_states", Role::out, {"rows", "in_features"}, model},
+        {"grad.weight", Role::out, {"out_features", "in_features"}, model},
+        {"grad.bias", Role::out, {"out_features"}, model, true}}},
+      {"mamba2_mixer.train_forward",
+       kMixer + std::string("; seq_idx: documents, as in causal_conv1d and ssd_scan"),
+       kMixerExactness,
+       {kGroups, kEps, kChunk, kDtMin, kDtMax},
+       mixer_tensors({{"input.seq_idx", Role::in, {"batch", "seq_len"}, DTypeRule::int32, true}})},
+      {"mamba2_mixer.prefill",
+       kMixer + std::string("; conv_state: the last columns of xBC; ssm_state: the scan's final state, rounded to its dtype"),
+       kMixerExactness,
+       {kGroups, kEps, kChunk, kDtMin, kDtMax,
+        {"continued", "int",
+         "1: goes on from the states, so that two prefills equal one; 0: begins with zeros and overwrites them, but a "
+         "single token still moves conv_state left by one"}},
+       mixer_tensors(kMixerCache)},
+      {"mamba2_mixer.decode",
+       kMixer + std::string("; one token: both states move on by it, Delta has no limits"),
+       kMixerExactness,
+       {kGroups, kEps},
+       mixer_tensors(kMixerCache)},
   };
 }
 

@@ -25,6 +25,11 @@ struct Expectation {
   // functions: in float32 a few units, in bfloat16 no more than letting an exact tie go either way.
   bool exact = false;
 
+  // A layer's output against that of the whole layer: gate 3 alone, since errors of the steps before are the inputs of
+  // those that follow. `limit` then only says by what small tensors are pooled.
+  bool relative_alone = false;
+  std::string label() const { return relative_alone ? tensor + " (end to end)" : tensor; }
+
   std::int64_t size() const { return static_cast<std::int64_t>(oracle.size()); }
 };
 

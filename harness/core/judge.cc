@@ -46,6 +46,7 @@ Baseline baseline(const Expectation& want, std::int64_t i, double scale) {
 
 bool element_passes(const Expectation& want, std::int64_t i, double got) {
   if (std::isnan(got)) return false;
+  if (want.relative_alone) return true;
   if (!want.exact) return error_of(got, want.oracle[i]) <= want.limit[i];
   const Interval range = roundings(want, i);
   return range.low <= got && got <= range.high;
@@ -78,9 +79,9 @@ bool tells_apart(const Expectation& want) {
 
 TensorResult judge(const Expectation& want, std::span<const double> got) {
   TensorResult result;
-  result.tensor = want.tensor;
+  result.tensor = want.label();
   result.elements = want.size();
-  result.gate = want.exact ? "bits" : "bound";
+  result.gate = want.relative_alone ? "relative" : want.exact ? "bits" : "bound";
   result.headroom = std::numeric_limits<double>::infinity();
   result.noise_dominated = noise_dominated(want);
 
@@ -116,11 +117,16 @@ TensorResult judge(const Expectation& want, std::span<const double> got) {
     result.pattern = describe_pattern(failing, want.shape, want.axes);
     return result;
   }
+  if (want.relative_alone) result.headroom = std::numeric_limits<double>::infinity();
   if (want.exact || result.noise_dominated || want.size() < kRelativeGateElements) return result;
 
   const auto ratio = [](double a, double b) { return a == 0 ? 0 : b == 0 ? HUGE_VAL : a / b; };
   result.rms_ratio = ratio(std::sqrt(squares), std::sqrt(base.squares));
   result.max_ratio = ratio(maximum, base.maximum);
+  if (want.relative_alone) {
+    const double worst_ratio = std::max(result.rms_ratio / kRmsFactor, result.max_ratio / kMaxFactor);
+    result.headroom = worst_ratio == 0 ? std::numeric_limits<double>::infinity() : 1 / worst_ratio;
+  }
   if (result.rms_ratio > kRmsFactor || result.max_ratio > kMaxFactor) {
     result.status = Status::failed;
     result.gate = "relative";

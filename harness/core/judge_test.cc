@@ -35,6 +35,27 @@ std::vector<double> rounded(const Expectation& e) {
   return got;
 }
 
+// A layer's output end to end: no element has a limit, the tensor as a whole is held to the matched reference's error.
+TEST(Judge, AsksOfALayersEndForTheRelativeGateAlone) {
+  Expectation e = bf16_expectation(20, 40);
+  e.relative_alone = true;
+  std::vector<double> got = rounded(e);
+  TensorResult r = judge(e, got);
+  EXPECT_EQ(r.status, Status::passed);
+  EXPECT_EQ(r.tensor, "output.y (end to end)");
+  EXPECT_GT(r.headroom, 1);
+  for (std::size_t i = 0; i < got.size(); ++i) got[i] = e.oracle[i] + 1.9 * (got[i] - e.oracle[i]);
+  EXPECT_EQ(judge(e, got).status, Status::passed);
+  for (std::size_t i = 0; i < got.size(); ++i) got[i] = e.oracle[i] + 1.5 * (got[i] - e.oracle[i]);
+  r = judge(e, got);
+  EXPECT_EQ(r.status, Status::failed);
+  EXPECT_EQ(r.gate, "relative");
+  EXPECT_EQ(r.failing, 0);
+  EXPECT_LT(r.headroom, 1);
+  got = rounded(e), got[7] = kNaN;
+  EXPECT_EQ(judge(e, got).status, Status::failed);
+}
+
 TEST(Judge, PassesTheRoundedOracle) {
   const Expectation e = bf16_expectation(20, 40);
   const TensorResult r = judge(e, rounded(e));

@@ -92,8 +92,10 @@ Execution execute(Worker& worker, const Item& item, const RunRequest& request) {
       if (item.calls.size() > 1) e.message = fmt::format("{}: {}", e.judged.op, e.message);
       return e;
     }
+    for (HostTensor& t : e.judged.tensors)
+      if (t.role == Role::tap) t.bytes.clear();  // unless the candidate shows it
     for (const HostTensor& t : reply.outputs) {
-      if (t.role != Role::out && t.role != Role::inout) continue;
+      if (t.role != Role::out && t.role != Role::inout && t.role != Role::tap) continue;
       HostTensor& judged = e.judged.tensor(t.name);
       if (t.role == Role::inout) judged.before = std::move(judged.bytes);
       judged.bytes = t.bytes;
@@ -159,6 +161,19 @@ bool planted_goes_unnoticed(const Expectation& want, const std::vector<double>& 
   return element_passes(want, i, planted);
 }
 
+// A layer's output against a fixture's, as a whole: both err, the recorded values by what they are off the oracle.
+TensorResult judge_recorded_layer(const Expectation& want, const HostTensor& recorded, const std::vector<double>& got) {
+  Expectation between = want;
+  between.oracle = recorded.to_double();
+  for (std::size_t i = 0; i < between.oracle.size(); ++i) {
+    between.matched[i] = between.oracle[i] + (want.matched[i] - want.oracle[i]);
+    between.freedom[i] = std::hypot(want.freedom[i], between.oracle[i] - want.oracle[i]);
+  }
+  TensorResult r = judge(between, got);
+  r.tensor = want.tensor + " (against the recorded values)";
+  return r;
+}
+
 // The candidate's output against a fixture's: both may err, each by the limits of its own contract.
 TensorResult judge_recorded(const Expectation& want, const Expectation& upstream, const HostTensor& recorded,
                             const std::vector<double>& got) {
@@ -168,7 +183,7 @@ TensorResult judge_recorded(const Expectation& want, const Expectation& upstream
   between.freedom.assign(between.limit.size(), HUGE_VAL);  // element by element; the relative gate has the oracle
   between.matched = between.oracle;
   TensorResult r = judge(between, got);
-  r.tensor += " (against the recorded values)";
+  r.tensor = want.tensor + " (against the recorded values)";
   r.rms_ratio = r.max_ratio = 0;
   return r;
 }
@@ -183,7 +198,7 @@ class Judging {
     std::vector<TensorResult> tensors;
     bool failed = false;
     std::vector<Expectation> upstream;
-    if (!item_.recorded.empty())
+    if (!item_.recorded.empty() && !item_.family->layer)
       upstream = item_.family->expect(e.judged, item_.family->upstream_contract(e.judged), item_.exact);
     std::vector<Expectation> wanted = item_.family->expect(e.judged, to_abi(e.contract), item_.exact);
     for (std::size_t k = 0; k < wanted.size(); ++k) {
@@ -193,8 +208,9 @@ class Judging {
       failed |= tensors.back().status == Status::failed;
       if (first_) collect(want, got, tensors.back());
       for (const HostTensor& r : item_.recorded)
-        if (r.name == want.tensor) {
-          tensors.push_back(judge_recorded(want, upstream[k], r, got));
+        if (r.name == want.tensor && want.relative_alone == item_.family->layer) {
+          tensors.push_back(want.relative_alone ? judge_recorded_layer(want, r, got)
+                                                : judge_recorded(want, upstream[k], r, got));
           failed |= tensors.back().status == Status::failed;
         }
     }
@@ -218,9 +234,9 @@ class Judging {
  private:
   void collect(const Expectation& want, const std::vector<double>& got, const TensorResult& result) {
     Evidence e;
-    e.tensor = want.tensor;
+    e.tensor = want.label();
     e.tells_apart = tells_apart(want);
-    e.planted_unnoticed = planted_goes_unnoticed(want, got, item_.seed);
+    e.planted_unnoticed = !want.relative_alone && planted_goes_unnoticed(want, got, item_.seed);
     e.matched_is_off = !want.exact && !result.noise_dominated && matched_error(want) > kMatchedError;
     e.headroom = result.headroom;
     if (!want.exact && !result.noise_dominated && want.size() < kRelativeGateElements) e.pool.add(want, got);

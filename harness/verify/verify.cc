@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "harness/cases/fixture_calls.h"
+#include "harness/cases/mamba2_mixer_fixture.h"
 #include "harness/core/catalogue.h"
 #include "harness/core/random.h"
 #include "harness/golden/drafts.h"
@@ -60,7 +61,8 @@ struct Job {
 // A fixture's operations on the candidate; those that the catalogue lacks go to `settled`.
 std::vector<Job> jobs_of(const Fixture& fixture, const VerifyOptions& options, std::vector<CaseRun>& settled) {
   const std::string file = fixture.file.string();
-  const Family* fam = family_of_layer(fixture.layer);
+  const bool mixer = fixture.layer == "mamba2_mixer";
+  const Family* fam = mixer ? &family(fixture.layer) : family_of_layer(fixture.layer);
   if (!fam) {
     settled.push_back(not_supported(
         file, fixture.layer + "." + fixture.path,
@@ -70,14 +72,14 @@ std::vector<Job> jobs_of(const Fixture& fixture, const VerifyOptions& options, s
   }
   std::vector<Job> jobs;
   std::vector<Call> calls;
-  FixtureCalls all = fixture_calls(fixture);
+  FixtureCalls all = mixer ? mixer_fixture_calls(fixture) : fixture_calls(fixture);
   for (FixtureCall& fc : all.calls) {
     if (!fc.follows) calls.clear();
     calls.push_back(fc.call);
     Item item;
     item.operation = fc.call.op;
     item.line = fmt::format("fixture {} {}{}{}", file, fc.call.op, fc.step.empty() ? "" : " ", fc.step);
-    item.dtype = fc.call.tensor(operation(fam->name + ".forward").tensors.front().name).dtype;
+    item.dtype = fc.call.tensor(operation(fc.call.op).tensors.front().name).dtype;
     item.family = fam;
     item.calls = calls;
     item.recorded = std::move(fc.recorded);

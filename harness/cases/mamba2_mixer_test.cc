@@ -1,0 +1,95 @@
+// The mixer's cases: their presets are the models' own, and the layer that carries freedoms is the reference's.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "harness/cases/mamba2_mixer_end_to_end.h"
+#include "harness/cases/mamba2_mixer_presets.h"
+#include "harness/cases/mamba2_mixer_steps.h"
+#include "harness/core/judge.h"
+#include "harness/io/model_config.h"
+
+namespace assay::harness {
+namespace {
+
+TEST(MixerPresets, AreThoseOfTheModelFiles) {
+  for (const std::string& name : mixer_presets()) {
+    SCOPED_TRACE(name);
+    const reference::NemotronV3Config ours = mixer_preset(name), model = preset(name, ASSAY_GOLDEN);
+    EXPECT_EQ(ours.hidden_size, model.hidden_size);
+    EXPECT_EQ(ours.mamba_num_heads, model.mamba_num_heads);
+    EXPECT_EQ(ours.mamba_head_dim, model.mamba_head_dim);
+    EXPECT_EQ(ours.n_groups, model.n_groups);
+    EXPECT_EQ(ours.ssm_state_size, model.ssm_state_size);
+    EXPECT_EQ(ours.conv_kernel, model.conv_kernel);
+    EXPECT_EQ(ours.chunk_size, model.chunk_size);
+    EXPECT_EQ(ours.use_conv_bias, model.use_conv_bias);
+    EXPECT_EQ(ours.use_bias, model.use_bias);
+    EXPECT_EQ(ours.layer_norm_epsilon, model.layer_norm_epsilon);
+    EXPECT_EQ(ours.time_step_limit[0], model.time_step_limit[0]);
+    EXPECT_EQ(ours.time_step_limit[1], model.time_step_limit[1]);
+  }
+}
+
+Call call_of(const char* line) {
+  const Case c = parse_case(line);
+  family("mamba2_mixer").check(c);
+  Call call = family("mamba2_mixer").calls(c).back();
+  for (HostTensor& t : call.tensors) {
+    if (t.role == Role::inout) t.before = t.bytes;
+    if (t.role == Role::tap) t.bytes.clear();
+  }
+  return call;
+}
+
+constexpr const char* kLines[] = {
+    "mamba2_mixer/train_forward batch=2 seq_len=17 preset=tiny-all mask=left documents=packed dtype=f32 fill=model "
+    "seed=1",
+    "mamba2_mixer/prefill batch=2 seq_len=2 preset=tiny mask=holes states=continued cache=model dtype=f32 fill=model "
+    "seed=2",
+    "mamba2_mixer/prefill batch=1 seq_len=19 preset=tiny-plain mask=none states=ignored cache=f32 dtype=bf16 "
+    "fill=model seed=3",
+    "mamba2_mixer/decode batch=3 preset=tiny mask=none cache=f32 taps=all dtype=bf16 fill=model seed=4"};
+
+// With no step moved, the layer that carries freedoms to the end gives the reference's bits: its steps are the layer's.
+TEST(MixerEndToEnd, NothingMovesWithoutFreedom) {
+  for (const char* line : kLines) {
+    SCOPED_TRACE(line);
+    for (const Expectation& e : mixer_end_to_end(call_of(line), {})) {
+      EXPECT_TRUE(e.relative_alone);
+      for (const double f : e.freedom) ASSERT_EQ(f, 0) << e.tensor;
+    }
+  }
+}
+
+TEST(MixerEndToEnd, AMovedStepMovesTheEnd) {
+  const Call call = call_of(kLines[0]);
+  for (const char* tap : {"tap.projected", "tap.A", "tap.convolved", "tap.scanned", "tap.normed"}) {
+    SCOPED_TRACE(tap);
+    Expectation step{.tensor = tap};
+    step.oracle.resize(static_cast<std::size_t>(call.tensor(tap).size()));
+    step.freedom.assign(step.oracle.size(), 1e-6);
+    const Expectation out = mixer_end_to_end(call, {step}).front();
+    double squares = 0;
+    for (const double f : out.freedom) squares += f * f;
+    const double moved = std::sqrt(squares / static_cast<double>(out.size()));
+    EXPECT_GT(moved, 1e-12);  // double alone moves it by 1e-16
+    EXPECT_LT(moved, 1e-3);
+  }
+}
+
+TEST(MixerSteps, WithoutTapsOnlyTheWholeIsJudged) {
+  const Call call = call_of(kLines[3]);
+  EXPECT_TRUE(mixer_steps(call).empty());
+  for (const Expectation& e : family("mamba2_mixer").expect(call, assay_contract{}, false))
+    EXPECT_TRUE(e.relative_alone);
+}
+
+TEST(MixerCase, HasNoIntegerFill) {
+  const Case c =
+      parse_case("mamba2_mixer/decode batch=3 preset=tiny mask=none cache=f32 taps=all dtype=bf16 fill=integer seed=4");
+  EXPECT_THROW(family("mamba2_mixer").check(c), std::invalid_argument);
+}
+
+}  // namespace
+}  // namespace assay::harness
