@@ -37,7 +37,6 @@ Step::Step(const Call& call) {
           .taps = call.axes("param.conv_weight", 2)[1],
           .conv_len = conv_axes[2],
           .row_stride = projected.stride};
-  (void)variant();  // checks the dims
   if (projected.width != dims.width()) {
     throw Unsupported("input.projected: " + std::to_string(projected.width) + " columns; want " +
                       std::to_string(dims.width()) + ": z, x B C and dt");
@@ -64,6 +63,7 @@ Step::Step(const Call& call) {
   norm_weight = compact("param.norm_weight", {dims.inner()});
   out = compact("output.hidden_states", {dims.batch, dims.inner()});
   (void)call.int32_data("input.state_batch_indices", {dims.batch});
+  (void)variant();  // checks the dims
 }
 
 void run(const Call& call, cudaStream_t stream) {
