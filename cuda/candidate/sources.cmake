@@ -19,6 +19,7 @@ set(assay_kernel_sources   # compiled by nvcc, or as C++ for the executor
   ssd_scan/ssd_scan_bwd_states.cu
   ssd_scan/ssd_scan_chunked.cu
   ssd_scan/ssd_scan_fwd.cu
+  ssd_scan/ssd_scan_normed.cu
   ssd_scan/ssd_scan_varlen.cu
   ssm_state_update/ssm_state_update.cu)
 set(assay_kernel_host_sources   # the families' plans

@@ -29,6 +29,30 @@ void check_dims(const char* function, const SsdScanDims& d) {
   stride("z_stride", d.z_stride, d.heads * d.head_dim);
 }
 
+namespace {
+
+// `chunk` tokens of all that a block takes, `channels` of a head at a time.
+Plan plan_chunks(const SsdScanDims& d, std::size_t element_size, int chunk, int channels, bool normed) {
+  const auto slices = [&](std::int64_t columns) {
+    const auto per_slice = static_cast<std::int64_t>(kRowBytes / element_size);
+    return static_cast<int>((columns + per_slice - 1) / per_slice);
+  };
+  Plan plan{.naive = false, .chunk = chunk, .channels = channels};
+  plan.chunks = (d.seq_len + chunk - 1) / chunk;
+  plan.slices = slices(d.state_size);
+  plan.tile_slices = normed ? slices(d.heads / d.groups * d.head_dim) : 1;
+  const int steps = chunk * (3 * 4 + 1) + 8;  // delta, cum, U, documents, the ticket
+  plan.shared_bytes = static_cast<unsigned>(
+      kRowBytes * (chunk * (2 * plan.slices + plan.tile_slices) + channels * plan.slices + (steps + 127) / 128));
+  plan.blocks = d.batch * d.groups * plan.chunks;
+  const std::int64_t tiles = d.batch * d.heads * (d.head_dim / channels);
+  plan.states = tiles * (plan.chunks - 1);
+  plan.flags = plan.states * (chunk / 16);
+  return plan;
+}
+
+}  // namespace
+
 Plan plan_forward(const SsdScanDims& d, std::size_t element_size, bool aligned, Method method) {
   const auto vector = static_cast<std::int64_t>(16 / element_size);
   const bool strides =
@@ -38,31 +62,29 @@ Plan plan_forward(const SsdScanDims& d, std::size_t element_size, bool aligned, 
     return {.naive = true};
   }
   // B and C of a chunk, a tile of x and the entering state lie in 99 KB: the wider the rows, the fewer of them.
-  Plan plan{.naive = false};
   const bool narrow = d.state_size <= 128;
-  plan.channels = element_size == 2 ? 32 : 16;
-  while (d.head_dim % plan.channels != 0) plan.channels /= 2;
-  plan.chunk = element_size == 2 ? (narrow && plan.channels == 32 ? 128 : 64) : 32;
-  plan.chunks = (d.seq_len + plan.chunk - 1) / plan.chunk;
-  const auto per_slice = static_cast<std::int64_t>(kRowBytes / element_size);
-  plan.slices = static_cast<int>((d.state_size + per_slice - 1) / per_slice);
-  const int steps = plan.chunk * (3 * 4 + 1) + 8;  // delta, cum, U, documents, the ticket
-  plan.shared_bytes = static_cast<unsigned>(
-      kRowBytes * (2 * plan.chunk * plan.slices + plan.chunk + plan.channels * plan.slices + (steps + 127) / 128));
-  plan.blocks = d.batch * d.groups * plan.chunks;
-  const std::int64_t tiles = d.batch * d.heads * (d.head_dim / plan.channels);
-  plan.states = tiles * (plan.chunks - 1);
-  plan.flags = plan.states * (plan.chunk / 16);
-  return plan;
+  int channels = element_size == 2 ? 32 : 16;
+  while (d.head_dim % channels != 0) channels /= 2;
+  const int chunk = element_size == 2 ? (narrow && channels == 32 ? 128 : 64) : 32;
+  return plan_chunks(d, element_size, chunk, channels, false);
+}
+
+Plan plan_normed(const SsdScanDims& d, std::size_t element_size, bool aligned, Method method,
+                 std::size_t shared_memory) {
+  const Plan scan = plan_forward(d, element_size, aligned, method);
+  if (scan.naive || d.heads / d.groups * d.head_dim > kMaxNormedChannels) return {.naive = true};
+  for (int chunk = scan.chunk; chunk >= (element_size == 2 ? 64 : 32); chunk /= 2) {
+    const Plan plan = plan_chunks(d, element_size, chunk, scan.channels, true);
+    if (plan.shared_bytes <= shared_memory) return plan;
+  }
+  return {.naive = true};
 }
 
 }  // namespace ssd_scan
 
 std::size_t ssd_scan_forward_workspace(const SsdScanDims& dims, std::size_t element_size) {
   ssd_scan::check_dims("ssd_scan_forward_workspace", dims);
-  const ssd_scan::Plan plan = ssd_scan::plan_forward(dims, element_size, true, Method::automatic);
-  return plan.naive ? 0
-                    : static_cast<std::size_t>(4 * (plan.states * plan.state_floats(element_size) + plan.flags + 1));
+  return ssd_scan::plan_forward(dims, element_size, true, Method::automatic).workspace_bytes(element_size);
 }
 
 const char* ssd_scan_variant(const SsdScanDims& dims, std::size_t element_size, Method method) {

@@ -5,6 +5,7 @@
 #include "cuda/common/planted.h"
 #include "cuda/common/scalars.cuh"
 #include "cuda/ssd_scan/plan.h"
+#include "cuda/ssd_scan/ssd_scan_normed.h"
 
 namespace assay::gpu::ssd_scan {
 
@@ -12,7 +13,8 @@ namespace assay::gpu::ssd_scan {
 template <class T>
 void launch_naive(const SsdScanDims& dims, const SsdScanForward<T>& tensors, cudaStream_t stream);
 template <class T>
-void launch_chunked(const Plan& plan, const SsdScanDims& dims, const SsdScanForward<T>& tensors, cudaStream_t stream);
+void launch_chunked(const Plan& plan, const SsdScanDims& dims, const SsdScanForward<T>& tensors,
+                    const SsdScanNorm<T>* norm, cudaStream_t stream);  // norm: of plan_normed, or null
 // After one of these.
 template <class T>
 void launch_varlen_states(const Plan& plan, const SsdScanDims& dims, const SsdScanForward<T>& tensors,

@@ -23,12 +23,19 @@
 //            8 KB and 1.8 KB of steps: 90 of 99 KB (sm_120), one stage: copies of next tile of x start when y has left.
 //            256 threads of at most 255 registers, one block a multiprocessor. Nano 30B (H 64, G 8), 8,192 tokens:
 //            512 blocks of equal work
+//            With the norm behind it (ssd_scan_normed.h) the block keeps y of all heads of its chunk, 128 KB for Nano.
+//            x comes where y will be, so the next tile is on its way during this one's products. At the end a warp
+//            norms its 16 tokens, z of two of them on their way together. 202 KB in all for Nano; Q 64 where that, or
+//            a wider group, does not fit
 // Traffic    compulsory (x, B, C, dt read once; y and the final state written once) and the states between chunks,
-//            written once and read once: 8 P N bytes for each chunk and head, in the order of the registers
+//            written once and read once: 8 P N bytes for each chunk and head, in the order of the registers. With the
+//            norm z and out take the place of y: 1.02 of compulsory, one group of Nano, 1,024 tokens, without those
+//            states; the scan, then the norm, 1.53
 // Limiter    one batch row: the chain of chunks, a flag and 32 KB through L2 for each; from a few rows on memory
 // Versions   see ssd_scan_fwd.cu
 // Limits     head_dim and state_size multiples of 16, state_size <= 256; alignment as the plan says
 #include "cuda/common/planted.h"
+#include "cuda/common/team.cuh"
 #include "cuda/ssd_scan/fragments.cuh"
 #include "cuda/ssd_scan/ssd_scan.cuh"
 
@@ -56,7 +63,7 @@ __global__ void __launch_bounds__(kClearThreads) clear_kernel(unsigned* words, s
 template <class T, int kQ>
 struct Shared {
   T *B, *C;                // [slices][kQ] rows
-  T* x;                    // kQ rows of one tile of channels; becomes y
+  T* x;                    // kQ rows of one tile of channels, or with a norm [slices][kQ] rows of all; becomes y
   T* H;                    // [slices][channels] rows
   float *delta, *cum, *U;  // [kQ], of a head
   unsigned char* begin;    // [kQ], where in the chunk a token's document begins
@@ -74,7 +81,7 @@ SIMT_DEV void copy_rows(T* tile, int rows, const T* from, std::int64_t stride, i
   }
 }
 
-template <class T, int kQ, int kChannels>
+template <class T, int kQ, int kChannels, bool kNormed>
 class Chunk {
   static constexpr int kThreads = 2 * kQ, kWarps = kQ / 16;
   // The state's tile [kChannels, slice] over warps: kDown x kAcross of them.
@@ -86,9 +93,9 @@ class Chunk {
   static_assert(kPairs >= 1 && kLefts >= 1);
 
  public:
-  SIMT_DEV Chunk(const SsdScanDims& dims, const SsdScanForward<T>& t, const Exchange& exchange, int slices, int chunks,
-                 int ticket, const Shared<T, kQ>& shared)
-      : dims_(dims), t_(t), exchange_(exchange), s_(shared), slices_(slices), chunks_(chunks) {
+  SIMT_DEV Chunk(const SsdScanDims& dims, const SsdScanForward<T>& t, const SsdScanNorm<T>& norm,
+                 const Exchange& exchange, int slices, int chunks, int ticket, const Shared<T, kQ>& shared)
+      : dims_(dims), t_(t), norm_(norm), exchange_(exchange), s_(shared), slices_(slices), chunks_(chunks) {
     const int groups = static_cast<int>(dims.groups), batch = static_cast<int>(dims.batch);
     chunk_ = ticket / (batch * groups);
     b_ = ticket / groups % batch;
@@ -127,21 +134,23 @@ class Chunk {
           simt::cp_async_wait_all();
           __syncthreads();
         }
+        const bool last_of_head = channel + kChannels == (head + 1) * head_dim,
+                   last = channel + kChannels == end_head * head_dim;
+        if (kNormed && !last) copy_x(channel + kChannels);
         pass_state(channel);
         __syncthreads();  // H is there
 
-        const bool last_of_head = channel + kChannels == (head + 1) * head_dim,
-                   last = channel + kChannels == end_head * head_dim;
         float y[kChannels / 8][4] = {};
         if (has_entering_state()) multiply_C_H(y);
-        multiply_G_x(y);
+        multiply_G_x(y, channel);
         add_skip(y, head, channel);
         __syncthreads();  // x, H and the steps are free
         store_y(y, channel);
-        if (!last) copy_x(channel + kChannels);
+        if (!kNormed && !last) copy_x(channel + kChannels);
         if (warp_ == 0 && last_of_head && !last) compute_steps(head + 1);
       }
     }
+    if constexpr (kNormed) norm_rows();
   }
 
  private:
@@ -149,14 +158,27 @@ class Chunk {
   SIMT_DEV int spread(int row) const { return (row & ~3) | (row & 1) << 1 | (row >> 1 & 1); }
   SIMT_DEV bool has_entering_state() const { return chunk_ > 0 || t_.initial_state.data != nullptr; }
 
-  // The rows of x that this warp owns: their former content was this warp's y.
+  // x, later y, at a row of the chunk and a channel of the tile that begins at channel0, counted over all heads.
+  SIMT_DEV T* x_tile(int channel0) const {
+    if constexpr (!kNormed) return s_.x;
+    return s_.x + first_channel(channel0) / kSlice<T> * kQ * kSlice<T>;
+  }
+  SIMT_DEV int x_column(int channel0) const {
+    if constexpr (!kNormed) return 0;
+    return first_channel(channel0) % kSlice<T>;
+  }
+  SIMT_DEV int first_channel(int channel0) const {
+    return channel0 - group_ * static_cast<int>(dims_.heads / dims_.groups * dims_.head_dim);
+  }
+
+  // The rows of x that this warp owns: their former content was this warp's y, or nothing.
   SIMT_DEV void copy_x(int channel) {
     const T* const from = t_.x + first_ * dims_.x_stride + channel;
     constexpr int kPieces = kChannels / kPiece<T>;
     for (int i = lane_; i < 16 * kPieces; i += 32) {
       const int row = rows_ + spread(i / kPieces), column = i % kPieces * kPiece<T>;
-      simt::cp_async16(element(s_.x, row, column), row < length_ ? from + row * dims_.x_stride + column : from,
-                       row < length_);
+      simt::cp_async16(element(x_tile(channel), row, x_column(channel) + column),
+                       row < length_ ? from + row * dims_.x_stride + column : from, row < length_);
     }
     simt::cp_async_commit();
   }
@@ -273,7 +295,9 @@ class Chunk {
       for (int token = 0; token < length_; token += 16) {
         Left<T> x[kLefts];
         SIMT_UNROLL
-        for (int m = 0; m < kLefts; ++m) load_left_transposed(x[m], s_.x, (down * kLefts + m) * 16, token, lane_);
+        for (int m = 0; m < kLefts; ++m) {
+          load_left_transposed(x[m], x_tile(channel0), x_column(channel0) + (down * kLefts + m) * 16, token, lane_);
+        }
         float weights[4];
         load_pair(s_.U + token + lane_ % 4 * 2, weights[0], weights[1]);
         load_pair(s_.U + token + lane_ % 4 * 2 + 8, weights[2], weights[3]);
@@ -401,7 +425,7 @@ class Chunk {
   }
 
   // y += sum_j G_ij exp(cum_i - cum_j) Delta_j [i ~ j] x_j
-  SIMT_DEV void multiply_G_x(float (&y)[kChannels / 8][4]) const {
+  SIMT_DEV void multiply_G_x(float (&y)[kChannels / 8][4], int channel0) const {
     const int row = rows_ + lane_ / 4;
     const float cum[2] = {s_.cum[row], s_.cum[row + 8]};
     const int begin[2] = {s_.begin[row], s_.begin[row + 8]};
@@ -429,7 +453,7 @@ class Chunk {
       SIMT_UNROLL
       for (int p = 0; p < kChannels; p += 16) {
         Right<T> pair[2];
-        load_right_transposed(pair, s_.x, p, 16 * k, lane_);
+        load_right_transposed(pair, x_tile(channel0), x_column(channel0) + p, 16 * k, lane_);
         multiply_add(y[p / 8], left, pair[0]);
         multiply_add(y[p / 8 + 1], left, pair[1]);
       }
@@ -453,7 +477,7 @@ class Chunk {
     const float D = t_.D_per_channel ? 0.0f : scalar_at(t_.D, planted<Break::scan_skip_of_another_head> ? 0 : head);
     for_each_pair(y, [&](int row, int channel, float& low, float& high) {
       float x[2];
-      load_pair(element(s_.x, row, channel), x[0], x[1]);
+      load_pair(element(x_tile(channel0), row, x_column(channel0) + channel), x[0], x[1]);
       low += (t_.D_per_channel ? scalar_at(t_.D, channel0 + channel) : D) * x[0];
       high += (t_.D_per_channel ? scalar_at(t_.D, channel0 + channel + 1) : D) * x[1];
     });
@@ -461,7 +485,15 @@ class Chunk {
 
   // Through this warp's rows of x, so that y leaves in 16-byte pieces.
   SIMT_DEV void store_y(float (&y)[kChannels / 8][4], int channel0) const {
-    if (t_.ungated_y != nullptr) store_rows(t_.ungated_y, y, channel0);
+    if constexpr (kNormed) {
+      put_rows(y, channel0);
+      if (t_.y != nullptr) store_rows(t_.y, channel0);
+      return;
+    }
+    if (t_.ungated_y != nullptr) {
+      put_rows(y, channel0);
+      store_rows(t_.ungated_y, channel0);
+    }
     if (t_.z != nullptr) {
       for_each_pair(y, [&](int row, int channel, float& low, float& high) {
         if (row >= length_) return;
@@ -471,26 +503,82 @@ class Chunk {
         high *= silu(z[1]);
       });
     }
-    store_rows(t_.y, y, channel0);
+    put_rows(y, channel0);
+    store_rows(t_.y, channel0);
   }
 
-  SIMT_DEV void store_rows(T* out, float (&y)[kChannels / 8][4], int channel0) const {
-    for_each_pair(
-        y, [&](int row, int channel, float& low, float& high) { store_pair(element(s_.x, row, channel), low, high); });
+  SIMT_DEV void put_rows(float (&y)[kChannels / 8][4], int channel0) const {
+    for_each_pair(y, [&](int row, int channel, float& low, float& high) {
+      store_pair(element(x_tile(channel0), row, x_column(channel0) + channel), low, high);
+    });
     __syncwarp();
+  }
+
+  SIMT_DEV void store_rows(T* out, int channel0) const {
     const std::int64_t stride = dims_.heads * dims_.head_dim;
     constexpr int kPieces = kChannels / kPiece<T>;
     for (int i = lane_; i < 16 * kPieces; i += 32) {
       const int row = rows_ + spread(i / kPieces), column = i % kPieces * kPiece<T>;
       if (row >= length_) continue;
       simt::store_vec(out + (first_ + row) * stride + channel0 + column,
-                      simt::load_vec<kPiece<T>>(element(s_.x, row, column)));
+                      simt::load_vec<kPiece<T>>(element(x_tile(channel0), row, x_column(channel0) + column)));
     }
     __syncwarp();
   }
 
+  // This warp's 16 tokens: y from its rows of x, in the order of gated_rms_norm's warp_per_row.
+  SIMT_DEV void norm_rows() const {
+    constexpr int kVec = kPiece<T>, kKept = kMaxNormedChannels / (32 * kVec);
+    constexpr int kTogether = sizeof(T) == 2 ? 2 : 1;  // tokens whose z is on its way; more would spill
+    const std::int64_t channels = dims_.heads * dims_.head_dim;
+    const int width = static_cast<int>(channels / dims_.groups), vectors = width / kVec;
+    const std::int64_t column = group_ * width;
+    simt::Vec<T, kVec> weight[kKept];
+    const auto for_each_vector = [&](auto body) {  // body(kept, channel of the group)
+      SIMT_UNROLL
+      for (int k = 0; k < kKept; ++k) {
+        if (k * 32 + lane_ < vectors) body(k, (k * 32 + lane_) * kVec);
+      }
+    };
+    for_each_vector([&](int k, int i) { weight[k] = simt::load_vec<kVec>(norm_.weight + column + i); });
+#pragma unroll 1
+    for (int rows = rows_; rows < rows_ + 16; rows += kTogether) {
+      simt::Vec<T, kVec> z[kTogether][kKept];
+      SIMT_UNROLL
+      for (int r = 0; r < kTogether; ++r) {
+        if (rows + r >= length_) continue;
+        const T* const from = norm_.z + (first_ + rows + r) * dims_.z_stride + column;
+        for_each_vector([&](int k, int i) { z[r][k] = simt::load_vec<kVec>(from + i); });
+      }
+      SIMT_UNROLL
+      for (int r = 0; r < kTogether; ++r) {
+        const std::int64_t token = first_ + rows + r;
+        if (rows + r >= length_) continue;
+        float v[kKept][kVec], squares = 0.0f;
+        for_each_vector([&](int k, int i) {
+          T* const tile = s_.x + i / kSlice<T> * kQ * kSlice<T>;
+          const auto y = simt::load_vec<kVec>(element(tile, rows + r, i % kSlice<T>));
+          SIMT_UNROLL
+          for (int j = 0; j < kVec; ++j) {
+            v[k][j] = to_float(y[j]) * silu(to_float(z[r][k][j]));
+            squares = fmaf(v[k][j], v[k][j], squares);
+          }
+        });
+        const float rstd = reciprocal_rms(warp_sum(squares), width, norm_.eps);
+        for_each_vector([&](int k, int i) {
+          simt::Vec<T, kVec> out;
+          SIMT_UNROLL
+          for (int j = 0; j < kVec; ++j) out[j] = from_float<T>(to_float(weight[k][j]) * (v[k][j] * rstd));
+          simt::store_vec(norm_.out + token * channels + column + i, out);
+        });
+        if (norm_.rstd != nullptr && lane_ == 0) norm_.rstd[group_ * dims_.batch * dims_.seq_len + token] = rstd;
+      }
+    }
+  }
+
   const SsdScanDims& dims_;
   const SsdScanForward<T>& t_;
+  const SsdScanNorm<T>& norm_;
   const Exchange& exchange_;
   const Shared<T, kQ>& s_;
   int slices_, chunks_, chunk_, b_, group_;
@@ -499,14 +587,15 @@ class Chunk {
   float G_[kQ / 16][2][4];
 };
 
-template <class T, int kQ, int kChannels>
+template <class T, int kQ, int kChannels, bool kNormed>
 __global__ void __launch_bounds__(2 * kQ, 1)
-    ssd_scan_forward_chunked_kernel(SsdScanDims dims, SsdScanForward<T> t, Exchange exchange, int slices, int chunks) {
+    ssd_scan_forward_chunked_kernel(SsdScanDims dims, SsdScanForward<T> t, SsdScanNorm<T> norm, Exchange exchange,
+                                    int slices, int chunks, int tile_slices) {
   SIMT_DYN_SMEM(raw);
   simt::Carver carver(raw);
   const auto row = static_cast<unsigned>(kSlice<T>), rows = static_cast<unsigned>(slices) * row;
   Shared<T, kQ> shared;
-  shared.x = carver.take<T>(kQ * row, 128);
+  shared.x = carver.take<T>(static_cast<unsigned>(tile_slices) * kQ * row, 128);
   shared.delta = carver.take<float>(kQ);
   shared.cum = carver.take<float>(kQ);
   shared.U = carver.take<float>(kQ);
@@ -518,13 +607,14 @@ __global__ void __launch_bounds__(2 * kQ, 1)
   shared.H = carver.take<T>(kChannels * rows, 128);
   if (threadIdx.x == 0) *ticket = atomicAdd(exchange.ticket, 1u);
   __syncthreads();
-  Chunk<T, kQ, kChannels>(dims, t, exchange, slices, chunks, static_cast<int>(*ticket), shared).run();
+  Chunk<T, kQ, kChannels, kNormed>(dims, t, norm, exchange, slices, chunks, static_cast<int>(*ticket), shared).run();
 }
 
 }  // namespace
 
 template <class T>
-void launch_chunked(const Plan& plan, const SsdScanDims& dims, const SsdScanForward<T>& tensors, cudaStream_t stream) {
+void launch_chunked(const Plan& plan, const SsdScanDims& dims, const SsdScanForward<T>& tensors,
+                    const SsdScanNorm<T>* norm, cudaStream_t stream) {
   auto* const states = static_cast<float*>(tensors.workspace);
   auto* const flags = reinterpret_cast<unsigned*>(states + plan.states * plan.state_floats(sizeof(T)));
   const Exchange exchange{.ticket = flags + plan.flags, .flags = flags, .states = states};
@@ -540,8 +630,15 @@ void launch_chunked(const Plan& plan, const SsdScanDims& dims, const SsdScanForw
                             .stream = stream};
   const auto run = [&]<int kQ, int kChannels>() {
     if (plan.chunk != kQ || plan.channels != kChannels) return;
-    simt::launch(ssd_scan_forward_chunked_kernel<T, kQ, kChannels>, launch, dims, tensors, exchange, plan.slices,
-                 static_cast<int>(plan.chunks));
+    const auto launch_kernel = [&](auto kernel, const SsdScanNorm<T>& n) {
+      simt::launch(kernel, launch, dims, tensors, n, exchange, plan.slices, static_cast<int>(plan.chunks),
+                   plan.tile_slices);
+    };
+    if (norm != nullptr) {
+      launch_kernel(ssd_scan_forward_chunked_kernel<T, kQ, kChannels, true>, *norm);
+    } else {
+      launch_kernel(ssd_scan_forward_chunked_kernel<T, kQ, kChannels, false>, {});
+    }
   };
   if constexpr (sizeof(T) == 2) {
     run.template operator()<128, 32>();
@@ -552,7 +649,9 @@ void launch_chunked(const Plan& plan, const SsdScanDims& dims, const SsdScanForw
   }
 }
 
-template void launch_chunked(const Plan&, const SsdScanDims&, const SsdScanForward<float>&, cudaStream_t);
-template void launch_chunked(const Plan&, const SsdScanDims&, const SsdScanForward<__nv_bfloat16>&, cudaStream_t);
+template void launch_chunked(const Plan&, const SsdScanDims&, const SsdScanForward<float>&, const SsdScanNorm<float>*,
+                             cudaStream_t);
+template void launch_chunked(const Plan&, const SsdScanDims&, const SsdScanForward<__nv_bfloat16>&,
+                             const SsdScanNorm<__nv_bfloat16>*, cudaStream_t);
 
 }  // namespace assay::gpu::ssd_scan

@@ -96,7 +96,7 @@ void ssd_scan_forward(const SsdScanDims& dims, const SsdScanForward<T>& tensors,
   require(plan.blocks <= INT32_MAX, name, ": ", plan.blocks, " chunks in all groups; want at most 2^31 - 1");
   require(t.workspace && reinterpret_cast<std::uintptr_t>(t.workspace) % 16 == 0, name,
           ": workspace is null or not 16-byte aligned");
-  ssd_scan::launch_chunked(plan, dims, t, stream);
+  ssd_scan::launch_chunked<T>(plan, dims, t, nullptr, stream);
   if (t.varlen_states != nullptr) ssd_scan::launch_varlen_states(plan, dims, t, stream);
 }
 
