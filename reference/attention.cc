@@ -3,7 +3,6 @@
 #include <array>
 
 #include "reference/attention_stack.h"
-#include "reference/elementary_pack.h"
 #include "reference/sums.h"
 
 namespace assay::reference {
@@ -41,9 +40,8 @@ RowSum<T> exponentiate(const Numerics<T>& num, std::span<T> row) {
     std::fill(row.begin(), row.end(), T(0));
     return {T(1), kUnseenScore<T>};
   }
-  const auto of_row = Pack<T>::all(largest), scale = Pack<T>::all(num.function_scale());
-  pack::map(row.data(), row.data(), static_cast<Index>(row.size()),
-            [=](Pack<T> score) { return pack::exp(score - of_row) * scale; });
+  for (T& score : row) score -= largest;
+  exp(row, row, num.function_scale());
   const T divisor = sum(row.data(), static_cast<Index>(row.size()));
   return {divisor, largest + num.log(divisor)};
 }

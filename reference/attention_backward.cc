@@ -1,5 +1,4 @@
 #include "reference/attention_stack.h"
-#include "reference/elementary_pack.h"
 #include "reference/sums.h"
 
 namespace assay::reference {
@@ -13,12 +12,9 @@ void differentiate_row(const Numerics<T>& num, T lse, T delta, std::span<T> p, s
     std::fill(d_s.begin(), d_s.end(), T(0));
     return;
   }
-  using P = Pack<T>;
-  for_packs<T>(static_cast<Index>(p.size()), [&](auto lanes) {
-    const P probability = pack::exp(lanes.load(p.data()) - P::all(lse)) * P::all(num.function_scale());
-    lanes.store(p.data(), probability);
-    lanes.store(d_s.data(), probability * (lanes.load(d_s.data()) - P::all(delta)));
-  });
+  for (T& score : p) score -= lse;
+  exp(p, p, num.function_scale());
+  for (std::size_t j = 0; j < p.size(); ++j) d_s[j] = p[j] * (d_s[j] - delta);
 }
 
 // [groups, keys, head_dim] -> [B, keys, Hkv, head_dim]: the groups of each key/value head added up in order, times

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "reference/projection.h"
+#include "reference/row_pieces.h"
 
 namespace assay::reference {
 namespace {
@@ -58,7 +59,9 @@ Tensor<T> attention_layer_forward(const Numerics<T>& num, const AttentionDims& d
   s.attention = attention_forward(num, s.q, s.k, s.v, mask);
   Shape concat = hidden_states.shape();
   concat.back() = dims.num_attention_heads * dims.head_dim;
-  Tensor<T> out = projection_forward(num, p.scope("o_proj."), s.attention.o.reshaped(concat), hidden_states.dim(-1));
+  Tensor<T> heads = std::move(s.attention.o).reshaped(concat);
+  Tensor<T> out = projection_forward(num, p.scope("o_proj."), heads, hidden_states.dim(-1));
+  s.attention.o = std::move(heads).reshaped(s.q.shape());
   if (saved) *saved = std::move(s);
   return out;
 }
@@ -81,8 +84,10 @@ Tensor<T> attention_layer_backward(const Numerics<T>& num, const AttentionDims& 
       projection_backward(num, p, "k_proj.", hidden_states, std::move(d.k).reshaped(concat_kv), d_p);
   Tensor<T> d_hidden_states =
       projection_backward(num, p, "v_proj.", hidden_states, std::move(d.v).reshaped(concat_kv), d_p);
-  for (Index i = 0; i < d_hidden_states.size(); ++i)
-    d_hidden_states[i] = num.store(num.store(d_hidden_states[i] + d_from_k[i]) + d_from_q[i]);
+  parallel_for(d_hidden_states.size(), rows_per_piece(1), [&](Index begin, Index end) {
+    for (Index i = begin; i < end; ++i)
+      d_hidden_states[i] = num.store(num.store(d_hidden_states[i] + d_from_k[i]) + d_from_q[i]);
+  });
   return d_hidden_states;
 }
 
