@@ -1,14 +1,18 @@
 #include "reference/mlp.h"
 
 #include "reference/projection.h"
+#include "reference/row_pieces.h"
 
 namespace assay::reference {
 namespace {
 
 template <class T>
 Tensor<T> activated(const Numerics<T>& num, const Tensor<T>& h) {
-  Tensor<T> a = h;
-  for (T& value : a.span()) value = num.store(relu2(value));
+  Tensor<T> a = Tensor<T>::uninitialized(h.shape());
+  parallel_for(h.size(), rows_per_piece(1), [&](Index begin, Index end) {
+    for (Index i = begin; i < end; ++i) a[i] = relu2(h[i]);
+    num.store(a.span().subspan(begin, end - begin));
+  });
   return a;
 }
 
@@ -28,7 +32,10 @@ template <class T>
 Tensor<T> mlp_backward(const Numerics<T>& num, const ParameterScope<T>& p, const Tensor<T>& hidden_states,
                        const MlpSaved<T>& saved, const Tensor<T>& d_out, const GradientScope<T>& d_p) {
   Tensor<T> d_h = projection_backward(num, p, "down_proj.", activated(num, saved.h), d_out, d_p);
-  for (Index i = 0; i < d_h.size(); ++i) d_h[i] = num.store(d_h[i] * relu2_derivative(saved.h[i]));
+  parallel_for(d_h.size(), rows_per_piece(1), [&](Index begin, Index end) {
+    for (Index i = begin; i < end; ++i) d_h[i] *= relu2_derivative(saved.h[i]);
+    num.store(d_h.span().subspan(begin, end - begin));
+  });
   return projection_backward(num, p, "up_proj.", hidden_states, d_h, d_p);
 }
 

@@ -1,13 +1,17 @@
 #include "reference/moe.h"
 
 #include "reference/projection.h"
+#include "reference/row_pieces.h"
 
 namespace assay::reference {
 namespace {
 
 template <class T>
 Tensor<T> sum_of(const Numerics<T>& num, Tensor<T> a, const Tensor<T>& b) {
-  for (Index i = 0; i < a.size(); ++i) a[i] = num.store(a[i] + b[i]);
+  parallel_for(a.size(), rows_per_piece(1), [&](Index begin, Index end) {
+    for (Index i = begin; i < end; ++i) a[i] += b[i];
+    num.store(a.span().subspan(begin, end - begin));
+  });
   return a;
 }
 

@@ -7,14 +7,14 @@
 
 #include "reference/gemm.h"
 #include "reference/mlp.h"
-#include "reference/parallel.h"
+#include "reference/row_pieces.h"
 #include "reference/sums.h"
 
 namespace assay::reference {
 namespace {
 
-// Rows of one forward task: enough for the product, few enough to spread a popular expert over the threads.
-constexpr Index kRowBlock = 128;
+// Multiplications of an expert's product from which on its rows are shared by the threads; below, the experts are.
+constexpr Index kWorthSharing = 1 << 22;
 
 struct ExpertSizes {
   Index tokens, k, experts, width, inner;  // T, k, E, Dl, Fm
@@ -36,6 +36,16 @@ ExpertSizes sizes_of(const ParameterScope<T>& p, const ExpertPermutation& permut
   return n;
 }
 
+// body(e, begin, end) for every expert and its range of permuted slots, which may be empty.
+template <class Body>
+void for_experts(const ExpertSizes& n, const ExpertPermutation& permutation, const Body& body) {
+  const Index slots = static_cast<Index>(permutation.slots.size());
+  const bool shares_rows = slots / std::max<Index>(1, n.experts) * n.width * n.inner >= kWorthSharing;
+  parallel_for(n.experts, shares_rows ? n.experts : 1, [&](Index first, Index last) {
+    for (Index e = first; e < last; ++e) body(e, permutation.offsets[e], permutation.offsets[e + 1]);
+  });
+}
+
 // Expert e's matrix or bias row in a stack of them.
 template <class T>
 MatrixView<const T> expert_matrix(const Tensor<T>& stack, Index e) {
@@ -50,36 +60,81 @@ const T* expert_row(const Tensor<T>* stack, Index e) {
   return stack ? stack->data() + e * stack->dim(1) : nullptr;
 }
 
+template <class T>
+MatrixView<T> matrix(Tensor<T>& t) {
+  return {t.data(), t.dim(0), t.dim(1)};
+}
+template <class T>
+MatrixView<const T> matrix(const Tensor<T>& t) {
+  return {t.data(), t.dim(0), t.dim(1)};
+}
+template <class T>
+MatrixView<T> slot_rows(Tensor<T>& t, Index begin, Index end) {
+  return {t.data() + begin * t.dim(1), end - begin, t.dim(1)};
+}
+
 // The token rows that the permuted slots [begin, end) read.
 template <class T>
-Matrix<T> gathered(const Tensor<T>& rows, const ExpertPermutation& permutation, Index k, Index begin, Index end) {
+Tensor<T> gathered(const Tensor<T>& rows, const ExpertPermutation& permutation, Index k, Index begin, Index end) {
   const Index width = rows.dim(1);
-  Matrix<T> result(end - begin, width);
-  for (Index i = begin; i < end; ++i)
-    std::copy_n(rows.data() + permutation.slots[i] / k * width, width, result.data() + (i - begin) * width);
+  Tensor<T> result = Tensor<T>::uninitialized({end - begin, width});
+  for_units(end - begin, width, [&](Index i) {
+    std::copy_n(rows.data() + permutation.slots[begin + i] / k * width, width, result.data() + i * width);
+  });
   return result;
 }
 
 // Adds up, for every token, the rows of its slots: experts ascending, because the permutation is sorted by expert.
-// partial(sum, row) is one addition.
+// add(sum, row, i) is one addition.
 template <class T, class Add>
 Tensor<T> summed_over_slots(const Tensor<T>& slot_rows, const ExpertPermutation& permutation, const ExpertSizes& n,
                             const Add& add) {
   std::vector<std::vector<Index>> rows_of(n.tokens);
   for (Index i = 0; i < static_cast<Index>(permutation.slots.size()); ++i)
     rows_of[permutation.slots[i] / n.k].push_back(i);
-  Tensor<T> total({n.tokens, n.width});
-  parallel_for(n.tokens, 16, [&](Index begin, Index end) {
-    for (Index t = begin; t < end; ++t)
-      for (Index i : rows_of[t])
-        for (Index d = 0; d < n.width; ++d) total(t, d) = add(total(t, d), slot_rows(i, d), i);
+  Tensor<T> total = Tensor<T>::uninitialized({n.tokens, n.width});
+  for_units(n.tokens, n.width * n.k, [&](Index t) {
+    T* sum = total.data() + t * n.width;
+    std::fill_n(sum, n.width, T(0));
+    for (Index i : rows_of[t]) {
+      const T* row = slot_rows.data() + i * n.width;
+      for (Index d = 0; d < n.width; ++d) sum[d] = add(sum[d], row[d], i);
+    }
   });
   return total;
 }
 
+// sum[j] = sum_i weight(i) rows(i, j), i ascending.
+template <class T, class Weight>
+void sum_rows(const Tensor<T>& rows, const Weight& weight, T* sum) {
+  const Index width = rows.dim(1);
+  parallel_for(width, 512, [&](Index begin, Index end) {
+    std::fill(sum + begin, sum + end, T(0));
+    for (Index i = 0; i < rows.dim(0); ++i) {
+      const T w = weight(i);
+      for (Index j = begin; j < end; ++j) sum[j] += w * rows[i * width + j];
+    }
+  });
+}
+
 template <class T>
-MatrixView<T> view(Matrix<T>& m) {
-  return {m.data(), m.rows(), m.cols()};
+std::span<T> row_span(MatrixView<T> m, Index i) {
+  return {m.data + i * m.stride, static_cast<std::size_t>(m.cols)};
+}
+
+// row = round(row), and with a bias round(row + w bias).
+template <class T>
+void store_with_bias(const Numerics<T>& num, std::span<T> row, T w, const T* bias) {
+  num.store(row);
+  if (!bias) return;
+  for (std::size_t j = 0; j < row.size(); ++j) row[j] += w * bias[j];
+  num.store(row);
+}
+
+template <class T>
+void store_matrix(const Numerics<T>& num, MatrixView<T> m) {
+  if (num.storage == Storage::native) return;
+  for_units(m.rows, m.cols, [&](Index i) { num.store(row_span(m, i)); });
 }
 
 }  // namespace
@@ -112,46 +167,28 @@ Tensor<T> experts_forward(const Numerics<T>& num, bool weight_after_down, const 
   const Tensor<T>&up = p["gate_and_up_projs"], &down = p["down_projs"];
   const Tensor<T>*up_bias = p.find("gate_up_proj_bias"), *down_bias = p.find("down_proj_bias");
   const Index slots = static_cast<Index>(permutation.slots.size());
-  h = Tensor<T>({slots, n.inner});
-  Tensor<T> out({slots, n.width});
+  h = Tensor<T>::uninitialized({slots, n.inner});
+  Tensor<T> out = Tensor<T>::uninitialized({slots, n.width});
 
-  struct Task {
-    Index expert, begin, end;
-  };
-  std::vector<Task> tasks;
-  for (Index e = 0; e < n.experts; ++e)
-    for (Index begin = permutation.offsets[e]; begin < permutation.offsets[e + 1]; begin += kRowBlock)
-      tasks.push_back({e, begin, std::min(begin + kRowBlock, permutation.offsets[e + 1])});
+  for_experts(n, permutation, [&](Index e, Index begin, Index end) {
+    const auto weight_of = [&](Index i) { return weight_after_down ? T(1) : weights[permutation.slots[begin + i]]; };
+    const Index rows = end - begin;
+    const Tensor<T> x = gathered(latent, permutation, n.k, begin, end);
+    const MatrixView<T> h_rows = slot_rows(h, begin, end), o_rows = slot_rows(out, begin, end);
+    gemm(matrix(x), expert_matrix(up, e), h_rows);
 
-  parallel_for(static_cast<Index>(tasks.size()), 1, [&](Index first_task, Index last_task) {
-    for (Index task = first_task; task < last_task; ++task) {
-      const auto [e, begin, end] = tasks[task];
-      Matrix<T> x = gathered(latent, permutation, n.k, begin, end);
-      const MatrixView<T> h_rows(h.data() + begin * n.inner, end - begin, n.inner);
-      gemm<T>(view(x), expert_matrix(up, e), h_rows);
-      Matrix<T> a(end - begin, n.inner);
-      const T* bias = expert_row(up_bias, e);
-      for (Index i = 0; i < h_rows.rows; ++i) {
-        const T w = weight_after_down ? T(1) : weights[permutation.slots[begin + i]];
-        for (Index f = 0; f < n.inner; ++f) {
-          T& value = h_rows.data[i * n.inner + f];
-          value = num.store(value);
-          if (bias) value = num.store(value + bias[f]);
-          a(i, f) = num.store(w * relu2(value));
-        }
-      }
-      const MatrixView<T> o_rows(out.data() + begin * n.width, end - begin, n.width);
-      gemm<T>(view(a), expert_matrix(down, e), o_rows);
-      bias = expert_row(down_bias, e);
-      for (Index i = 0; i < o_rows.rows; ++i) {
-        const T w = weight_after_down ? T(1) : weights[permutation.slots[begin + i]];
-        for (Index d = 0; d < n.width; ++d) {
-          T& value = o_rows.data[i * n.width + d];
-          value = num.store(value);
-          if (bias) value = num.store(value + w * bias[d]);
-        }
-      }
-    }
+    Tensor<T> a = Tensor<T>::uninitialized({rows, n.inner});
+    for_units(rows, n.inner, [&](Index i) {
+      const std::span<T> h_row = row_span(h_rows, i), a_row = row_span(matrix(a), i);
+      store_with_bias(num, h_row, T(1), expert_row(up_bias, e));
+      const T w = weight_of(i);
+      for (Index f = 0; f < n.inner; ++f) a_row[f] = w * relu2(h_row[f]);
+      num.store(a_row);
+    });
+
+    gemm(matrix(a), expert_matrix(down, e), o_rows);
+    if (down_bias || num.storage != Storage::native)
+      for_units(rows, n.width, [&](Index i) { store_with_bias(num, row_span(o_rows, i), weight_of(i), expert_row(down_bias, e)); });
   });
   return summed_over_slots(out, permutation, n, [&](T sum, T row, Index i) {
     return sum + (weight_after_down ? weights[permutation.slots[i]] * row : row);
@@ -167,60 +204,62 @@ ExpertGradients<T> experts_backward(const Numerics<T>& num, bool weight_after_do
   const Tensor<T>&up = p["gate_and_up_projs"], &down = p["down_projs"];
   const Tensor<T>*up_bias = p.find("gate_up_proj_bias"), *down_bias = p.find("down_proj_bias");
   ExpertGradients<T> d{{}, Tensor<T>(weights.shape())};
-  Tensor<T> d_up(up.shape()), d_down(down.shape()), d_rows({static_cast<Index>(permutation.slots.size()), n.width});
+  Tensor<T> d_up = Tensor<T>::uninitialized(up.shape()), d_down = Tensor<T>::uninitialized(down.shape());
+  Tensor<T> d_rows = Tensor<T>::uninitialized({static_cast<Index>(permutation.slots.size()), n.width});
   Tensor<T> d_up_bias(up_bias ? up_bias->shape() : Shape{0}), d_down_bias(down_bias ? down_bias->shape() : Shape{0});
 
-  parallel_for(n.experts, 1, [&](Index first_expert, Index last_expert) {
-    for (Index e = first_expert; e < last_expert; ++e) {
-      const Index begin = permutation.offsets[e], rows = permutation.offsets[e + 1] - begin;
-      if (rows == 0) continue;
-      const auto weight_of = [&](Index i) { return weights[permutation.slots[begin + i]]; };
-      Matrix<T> x = gathered(latent, permutation, n.k, begin, begin + rows);
-      Matrix<T> d_o = gathered(d_acc, permutation, n.k, begin, begin + rows);
-      if (weight_after_down) {
-        // o = a Down + bd; acc += w o: the weight meets o_bar, and w_bar needs o itself.
-        for (Index i = 0; i < rows; ++i)
-          for (Index c = 0; c < n.width; ++c) d_o(i, c) *= weight_of(i);
-        num.store(std::span<T>(d_o.data(), d_o.size()));
-      }
-      Matrix<T> d_a(rows, n.inner), a(rows, n.inner);
-      gemm_nt<T>(view(d_o), expert_matrix(down, e), view(d_a));
-      for (Index i = 0; i < rows; ++i) {
-        const T w = weight_after_down ? T(1) : weight_of(i);
-        T* d_a_row = d_a.data() + i * n.inner;
-        T* a_row = a.data() + i * n.inner;
-        const T* h_row = h.data() + (begin + i) * n.inner;
-        num.store(std::span<T>(d_a_row, n.inner));
-        for (Index f = 0; f < n.inner; ++f) a_row[f] = relu2(h_row[f]);
-        T& d_w = d.weights[permutation.slots[begin + i]];
-        if (!weight_after_down) d_w = dot(d_a_row, a_row, n.inner);
-        if (!weight_after_down && down_bias) d_w += dot(d_o.data() + i * n.width, expert_row(down_bias, e), n.width);
-        d_w = num.store(d_w);
-        for (Index f = 0; f < n.inner; ++f) {
-          a_row[f] = num.store(w * a_row[f]);
-          d_a_row[f] = num.store(w * relu2_derivative(h_row[f]) * d_a_row[f]);  // h_bar from here on
-        }
-        if (up_bias)
-          for (Index f = 0; f < n.inner; ++f) d_up_bias(e, f) += d_a_row[f];
-        if (down_bias)
-          for (Index c = 0; c < n.width; ++c) d_down_bias(e, c) += w * d_o(i, c);
-      }
-      if (weight_after_down) {
-        Matrix<T> o(rows, n.width);
-        gemm<T>(view(a), expert_matrix(down, e), view(o));
-        for (Index i = 0; i < rows; ++i) {
-          const Index slot = permutation.slots[begin + i];
-          for (Index c = 0; c < n.width; ++c) o(i, c) = num.store(o(i, c)) + (down_bias ? (*down_bias)(e, c) : T(0));
-          d.weights[slot] = dot(o.data() + i * n.width, d_acc.data() + slot / n.k * n.width, n.width);
-        }
-      }
-      gemm_tn<T>(view(a), view(d_o), expert_matrix(d_down, e));
-      gemm_tn<T>(view(x), view(d_a), expert_matrix(d_up, e));
-      gemm_nt<T>(view(d_a), expert_matrix(up, e), MatrixView<T>(d_rows.data() + begin * n.width, rows, n.width));
+  for_experts(n, permutation, [&](Index e, Index begin, Index end) {
+    const Index rows = end - begin;
+    const auto slot = [&](Index i) { return permutation.slots[begin + i]; };
+    const auto weight_before_down = [&](Index i) { return weight_after_down ? T(1) : weights[slot(i)]; };
+    const Tensor<T> x = gathered(latent, permutation, n.k, begin, end);
+    Tensor<T> d_o = gathered(d_acc, permutation, n.k, begin, end);
+    if (weight_after_down) {
+      // o = a Down + bd; acc += w o: the weight meets o_bar, and w_bar needs o itself.
+      for_units(rows, n.width, [&](Index i) {
+        const std::span<T> row = row_span(matrix(d_o), i);
+        for (T& value : row) value *= weights[slot(i)];
+        num.store(row);
+      });
     }
+    Tensor<T> d_a = Tensor<T>::uninitialized({rows, n.inner}), a = Tensor<T>::uninitialized({rows, n.inner});
+    gemm_nt(matrix(d_o), expert_matrix(down, e), matrix(d_a));
+    for_units(rows, n.inner, [&](Index i) {
+      const std::span<T> d_a_row = row_span(matrix(d_a), i), a_row = row_span(matrix(a), i);
+      const T* h_row = h.data() + (begin + i) * n.inner;
+      num.store(d_a_row);
+      for (Index f = 0; f < n.inner; ++f) a_row[f] = relu2(h_row[f]);
+      if (!weight_after_down) {
+        T d_w = dot(d_a_row.data(), a_row.data(), n.inner);
+        if (down_bias) d_w += dot(d_o.data() + i * n.width, expert_row(down_bias, e), n.width);
+        d.weights[slot(i)] = num.store(d_w);
+      }
+      const T w = weight_before_down(i);
+      for (Index f = 0; f < n.inner; ++f) {
+        a_row[f] = w * a_row[f];
+        d_a_row[f] = w * relu2_derivative(h_row[f]) * d_a_row[f];  // h_bar from here on
+      }
+      num.store(a_row);
+      num.store(d_a_row);
+    });
+    if (up_bias) sum_rows(d_a, [](Index) { return T(1); }, d_up_bias.data() + e * n.inner);
+    if (down_bias) sum_rows(d_o, weight_before_down, d_down_bias.data() + e * n.width);
+    if (weight_after_down) {
+      Tensor<T> o = Tensor<T>::uninitialized({rows, n.width});
+      gemm(matrix(a), expert_matrix(down, e), matrix(o));
+      for_units(rows, n.width, [&](Index i) {
+        const std::span<T> row = row_span(matrix(o), i);
+        for (Index c = 0; c < n.width; ++c) row[c] = num.store(row[c]) + (down_bias ? (*down_bias)(e, c) : T(0));
+        d.weights[slot(i)] = dot(row.data(), d_acc.data() + slot(i) / n.k * n.width, n.width);
+      });
+    }
+    const MatrixView<T> d_down_e = expert_matrix(d_down, e), d_up_e = expert_matrix(d_up, e), d_x = slot_rows(d_rows, begin, end);
+    gemm_tn(matrix(a), matrix(d_o), d_down_e);  // 0 for an expert without tokens
+    gemm_tn(matrix(x), matrix(d_a), d_up_e);
+    gemm_nt(matrix(d_a), expert_matrix(up, e), d_x);
+    for (const MatrixView<T>& gradient : {d_down_e, d_up_e, d_x}) store_matrix(num, gradient);
   });
-  num.store(d_rows.span());
-  for (Tensor<T>* gradient : {&d_up, &d_down, &d_up_bias, &d_down_bias}) num.store(gradient->span());
+  for (Tensor<T>* gradient : {&d_up_bias, &d_down_bias}) num.store(gradient->span());
   d_p.add(num, "gate_and_up_projs", std::move(d_up));
   d_p.add(num, "down_projs", std::move(d_down));
   if (up_bias) d_p.add(num, "gate_up_proj_bias", std::move(d_up_bias));
