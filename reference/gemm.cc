@@ -126,7 +126,9 @@ struct Product {
     parallel(packs, 8, [&](Index first, Index last) { pack(rows, first, last); });
 
     const std::vector<Task> tasks = cut(rows.rows, kernel.rows, panels(), is_one_task() ? 1 : threads_here());
-    const Index strip_size = std::min(panels(), kStripPanels) * kernel.columns * std::min(k, kStripDepth);
+    Index widest = 0;
+    for (const Task& task : tasks) widest = std::max(widest, task.last_panel - task.first_panel);
+    const Index strip_size = widest * kernel.columns * std::min(rows.end - rows.begin, kStripDepth);
     parallel(static_cast<Index>(tasks.size()), 1, [&](Index first, Index last) {
       const Buffer<T> strip = buffer<T>(strip_size);
       for (Index task = first; task < last; ++task) multiply(rows, tasks[static_cast<std::size_t>(task)], strip.get());
@@ -135,7 +137,8 @@ struct Product {
 
   void run() const {
     const Index most_rows = rounded_up(pieces(c.rows, pieces(c.rows, kPackedRows)), kernel.rows);
-    const Index most_depth = std::min(k, rounded_up(pieces(k, pieces(k, kPackedDepth)), kDepthBlock));
+    const Index at_once = panels() < kLeastPanels ? kDepthBlock : kPackedDepth;  // a narrow C is added to again for little
+    const Index most_depth = std::min(k, rounded_up(pieces(k, pieces(k, at_once)), kDepthBlock));
     const Buffer<T> packed = buffer<T>(most_rows * most_depth);
     for (Index row = 0; row < c.rows; row += most_rows)
       for (Index l = 0; l < k; l += most_depth) {
