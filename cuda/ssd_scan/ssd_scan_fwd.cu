@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(kNaiveThreads) ssd_scan_forward_naive_kernel(S
     const T* const C = t.C + token * dims.C_stride + vector;
     double sum = 0.0;
     for (std::int64_t n = 0; n < N; ++n) {
-      const float kept = decay == 0.0f ? 0.0f : decay * state[n];  // a dropped state may be infinite
+      const float kept = decay <= 0.0f ? 0.0f : decay * state[n];  // a dropped state may be infinite
       state[n] = kept + delta * x * to_float(B[n]);
       sum += static_cast<double>(state[n]) * to_float(C[n]);
     }
