@@ -28,7 +28,7 @@ struct WorkerOptions {
   std::filesystem::path candidate;  // the shared library
   // Resident memory of the worker: about four times the tensors of a call (shared, host copies before and after,
   // device), and a sanitizer's shadow. Watched, so overshot for some milliseconds.
-  std::size_t memory_limit_bytes = std::size_t{4} << 30;
+  std::size_t memory_limit_bytes = std::size_t{8} << 30;  // room for the shadow memory of a sanitized worker
   std::chrono::milliseconds load_timeout = std::chrono::seconds(60);
   std::vector<std::string> environment;  // "NAME=value", in addition to the parent's (wins over it)
 };
