@@ -34,6 +34,9 @@ class RunQueue {
     return ring_[head_++ & mask_];
   }
 
+  // Who comes next, where the schedule is as simple as that; else null or anybody.
+  const Fiber* front() const { return tail_ != head_ ? ring_[head_ & mask_] : nullptr; }
+
   // Skew: lets another warp have its turn (the favoured one only waits).
   void cool() { hot_ = nullptr; }
 

@@ -50,20 +50,19 @@ void Worker::abandon_threads() {
 #endif
 }
 
-Fiber& Worker::fiber_at(unsigned index) {
+void Worker::grow_pool(unsigned threads) {
 #if defined(SIMT_TSAN)
-  if (index >= kMaxTsanFibers) {
+  if (threads > kMaxTsanFibers) {
     throw Error("ThreadSanitizer can hold no more than " + std::to_string(kMaxTsanFibers) +
                 " resident threads a worker");
   }
 #endif
-  while (pool_.size() <= index) {
+  while (pool_.size() < threads) {
     auto fiber = std::make_unique<Fiber>();
     fiber->context = make_stack(static_cast<unsigned>(pool_.size()));
     fiber->worker = this;
     pool_.push_back(std::move(fiber));
   }
-  return *pool_[index];
 }
 
 void Worker::run_group(unsigned group) {
@@ -83,6 +82,7 @@ void Worker::run_group(unsigned group) {
   // Successive blocks run on different fibers where there are enough: TSan cannot see a race of a fiber with itself.
   pool_offset_ = pool_offset_ == 0 && 2 * total <= kMaxTsanFibers ? total : 0;
 #endif
+  grow_pool(pool_offset_ + total);
   for (unsigned i = 0; i < resident_blocks_; ++i) start_block(*blocks_[i], i, first + i);
   hb_release(&launch_->config);  // blocks and shared memory that were made just now
   if (launch_->schedule.order == Order::kDescending) {
@@ -104,6 +104,30 @@ void Worker::run_group(unsigned group) {
   } else {
     check_shared();
   }
+}
+
+inline void Worker::start_thread(Block& block, unsigned linear, uint3 index, Fiber& fiber) {
+  block.fibers[linear] = &fiber;
+  fiber.float_operations = 0;
+  fiber.index = index;
+  fiber.linear = linear;
+  fiber.lane = linear % 32;
+  fiber.shape = &block;
+  fiber.block = &block;
+  fiber.warp = &block.warps[linear / 32];
+  fiber.warp->live |= 1u << fiber.lane;
+  fiber.warp->lanes[fiber.lane] = &fiber;
+  fiber.done = false;
+#if defined(SIMT_TSAN)
+  fiber.has_fenced = false;
+  fiber.observations = 0;
+  for (void*& observed : fiber.observed) observed = nullptr;
+#endif
+  fiber.waits_for = "start";
+  fiber.waits_at = {};
+  if (fiber.copies != nullptr) fiber.copies->clear();
+  if (counting_enabled) fiber.log = std::make_unique<ThreadLog>();
+  prepare(fiber.context, linear, thread_main);
 }
 
 void Worker::start_block(Block& block, unsigned rank, unsigned linear) {
@@ -128,37 +152,13 @@ void Worker::start_block(Block& block, unsigned rank, unsigned linear) {
   block.shared.reset(config.dynamic_shared, launch_->shared_limit, counting_enabled);
   uint3 index{0, 0, 0};
   for (unsigned i = 0; i < block.threads; ++i) {
-    start_thread(block, i, index, fiber_at(pool_offset_ + rank * block.threads + i));
+    start_thread(block, i, index, *pool_[pool_offset_ + rank * block.threads + i]);
     if (++index.x < block.dim.x) continue;
     index.x = 0;
     if (++index.y < block.dim.y) continue;
     index.y = 0;
     ++index.z;
   }
-}
-
-void Worker::start_thread(Block& block, unsigned linear, uint3 index, Fiber& fiber) {
-  block.fibers[linear] = &fiber;
-  fiber.float_operations = 0;
-  fiber.index = index;
-  fiber.linear = linear;
-  fiber.lane = linear % 32;
-  fiber.shape = &block;
-  fiber.block = &block;
-  fiber.warp = &block.warps[linear / 32];
-  fiber.warp->live |= 1u << fiber.lane;
-  fiber.warp->lanes[fiber.lane] = &fiber;
-  fiber.done = false;
-#if defined(SIMT_TSAN)
-  fiber.has_fenced = false;
-  fiber.observations = 0;
-  for (void*& observed : fiber.observed) observed = nullptr;
-#endif
-  fiber.waits_for = "start";
-  fiber.waits_at = {};
-  if (fiber.copies != nullptr) fiber.copies->clear();
-  if (counting_enabled) fiber.log = std::make_unique<ThreadLog>();
-  prepare(fiber.context, linear, thread_main);
 }
 
 void Worker::thread_main() {
@@ -206,7 +206,12 @@ void Worker::fail_for_forgotten_copy(Site site) {
 
 // The next thread to run; null when all have exited or the launch has failed (a deadlock included).
 Fiber* Worker::next() {
-  if (!queue_.empty()) return static_cast<Fiber*>(queue_.pop(random_));
+  if (!queue_.empty()) {
+    Fiber* fiber = queue_.pop(random_);
+    // Its stack is cold when its turn comes: threads outnumber cache and TLB entries.
+    if (const Fiber* ahead = queue_.front(); ahead != nullptr) __builtin_prefetch(ahead->context.stack_pointer, 1);
+    return fiber;
+  }
   if (live_ > 0 && !failed_) report_deadlock();
   return nullptr;
 }

@@ -45,7 +45,7 @@ class Worker {
   void abandon_threads();
   void start_block(Block& block, unsigned rank, unsigned linear);
   void start_thread(Block& block, unsigned linear, uint3 index, Fiber& fiber);
-  Fiber& fiber_at(unsigned index);
+  void grow_pool(unsigned threads);
   static void thread_main();
   void thread_exits(Fiber& fiber);
   Fiber* next();
