@@ -56,6 +56,17 @@ template <class T>
 AttentionTerms<T> attention_terms(const Tensor<T>& q, const Tensor<T>& k, const Tensor<T>& v,
                                   const AttentionMask<T>& mask, HeadLayout keys = HeadLayout::tokens_first);
 
+// The same of the gradients. q and k: tau P_ij (d_o_i[d] v_j[d] - d_o_i[d] o_i[d]) k_j over d and j, or q_i over d and i; v:
+// P_ij d_o_i. P and o count as one number each.
+template <class T>
+struct AttentionBackwardTerms {
+  AttentionGradients<T> absolute, squares;
+};
+template <class T>
+AttentionBackwardTerms<T> attention_backward_terms(const Tensor<T>& q, const Tensor<T>& k, const Tensor<T>& v,
+                                                   const AttentionMask<T>& mask, const AttentionOutput<T>& out,
+                                                   const Tensor<T>& d_o);
+
 // One attention from attentions of the same queries to disjoint sets of keys (context parallelism):
 // lse = ln sum e^lse_b,  o = sum e^(lse_b - lse) o_b.
 template <class T>

@@ -293,6 +293,56 @@ TEST(Attention, TermsAreSumsOverKeys) {
   EXPECT_EQ(testing::rms(blind.squares), 0);
 }
 
+// Every product of the gradients' formulas by itself, over several stacks of queries and a query that sees nothing.
+TEST(Attention, BackwardTermsAreThoseOfTheGradients) {
+  Random random(15);
+  constexpr Index kBatch = 2, kTokens = 35, kHeads = 6, kPerKv = 3, kWidth = 3;
+  const QueryKeyValue in = random_qkv(random, kBatch, kTokens, kTokens, kHeads, kHeads / kPerKv, kWidth);
+  Tensor<std::uint8_t> allowed({kBatch, 1, kTokens, kTokens});
+  for (Index b = 0; b < kBatch; ++b)
+    for (Index i = 0; i < kTokens; ++i)
+      for (Index j = 0; j < kTokens; ++j) allowed(b, 0, i, j) = i != 4 && (i + 2 * j + b) % 3 != 0;
+  const Mask mask = Mask::allowed(allowed);
+  const auto out = attention_forward(Numerics<double>{}, in.q, in.k, in.v, mask);
+  const auto d_o = random.tensor<double>(in.q.shape(), -1, 1);
+  const auto d = attention_backward(Numerics<double>{}, in.q, in.k, in.v, mask, out, d_o);
+  const auto terms = attention_backward_terms(in.q, in.k, in.v, mask, out, d_o);
+
+  const double tau = 1 / std::sqrt(static_cast<double>(kWidth));
+  AttentionGradients<double> sum{Tensor<double>(in.q.shape()), Tensor<double>(in.k.shape()),
+                                 Tensor<double>(in.v.shape())};
+  AttentionGradients<double> absolute = sum, squares = sum;
+  const auto add = [&](Tensor<double> AttentionGradients<double>::*of, Index b, Index t, Index h, Index at, double term) {
+    (sum.*of)(b, t, h, at) += term;
+    (absolute.*of)(b, t, h, at) += std::abs(term);
+    (squares.*of)(b, t, h, at) += term * term;
+  };
+  using G = AttentionGradients<double>;
+  for (Index b = 0; b < kBatch; ++b)
+    for (Index h = 0; h < kHeads; ++h)
+      for (Index i = 0; i < kTokens; ++i)
+        for (Index j = 0; j < kTokens; ++j) {
+          if (!allowed(b, 0, i, j)) continue;
+          const Index kv = h / kPerKv;
+          double score = 0;
+          for (Index c = 0; c < kWidth; ++c) score += tau * in.q(b, i, h, c) * in.k(b, j, kv, c);
+          const double p = std::exp(score - out.log_sum_exp(b, h, i));
+          for (Index c = 0; c < kWidth; ++c) {
+            add(&G::v, b, j, kv, c, p * d_o(b, i, h, c));
+            for (const double s : {d_o(b, i, h, c) * in.v(b, j, kv, c), -d_o(b, i, h, c) * out.o(b, i, h, c)})
+              for (Index e = 0; e < kWidth; ++e) {
+                add(&G::q, b, i, h, e, tau * p * s * in.k(b, j, kv, e));
+                add(&G::k, b, j, kv, e, tau * p * s * in.q(b, i, h, e));
+              }
+          }
+        }
+  for (const auto of : {&G::q, &G::k, &G::v}) {
+    EXPECT_LE(max_difference(d.*of, sum.*of), kExact);
+    EXPECT_LE(max_difference(terms.absolute.*of, absolute.*of), kExact);
+    EXPECT_LE(max_difference(terms.squares.*of, squares.*of), kExact);
+  }
+}
+
 TEST(Attention, LeftPaddingUnderAMaskChangesNoRealToken) {
   Random random(14);
   const QueryKeyValue in = random_qkv(random, 2, 12, 12, 2, 1, 4);

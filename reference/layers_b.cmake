@@ -6,6 +6,7 @@ set(assay_reference_layers_b
   block.cc
   cache.cc
   cross_entropy.cc
+  layer_term_sums.cc
   mlp.cc
   model.cc
   moe.cc
@@ -19,6 +20,6 @@ set(assay_reference_layers_b
 target_sources(assay_reference PRIVATE ${assay_reference_layers_b})
 list(APPEND assay_reference_sources ${assay_reference_layers_b})
 
-foreach(name attention block cache cross_entropy mlp model model_hf moe mtp packed_product parallel_partitions parallel_partitions_mamba router)
+foreach(name attention block cache cross_entropy layer_term_sums mlp model model_hf moe mtp packed_product parallel_partitions parallel_partitions_mamba router)
   assay_test(reference_${name}_test SOURCES ${name}_test.cc LIBS assay_reference_testing LABELS reference)
 endforeach()

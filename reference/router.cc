@@ -9,6 +9,7 @@
 
 #include "reference/linear.h"
 #include "reference/sums.h"
+#include "reference/terms.h"
 
 namespace assay::reference {
 namespace {
@@ -113,17 +114,19 @@ void score_row(const Numerics<T>& gate, ScoreFunction function, std::span<const 
   }
 }
 
-// s_bar -> z_bar, one row, in place.
-template <class T>
-void score_row_backward(const Numerics<T>& num, ScoreFunction function, std::span<const T> z, std::span<const T> s,
-                        std::span<T> d) {
+// s_bar -> z_bar, one row, in place. f: of terms.h, as in all functions of the backward pass; d comes as f makes it.
+template <class T, class F>
+void score_row_backward(const F& f, const Numerics<T>& num, ScoreFunction function, std::span<const T> z,
+                        std::span<const T> s, std::span<T> d) {
   if (uses_sigmoid(function)) {
-    for (std::size_t e = 0; e < d.size(); ++e) d[e] *= s[e] * (1 - s[e]);
+    for (std::size_t e = 0; e < d.size(); ++e) d[e] *= f(s[e] * (1 - s[e]));
   } else if (function == ScoreFunction::sqrtsoftplus) {
-    for (std::size_t e = 0; e < d.size(); ++e) d[e] *= s[e] > 0 ? num.softplus_derivative(z[e]) / (2 * s[e]) : T(0);
+    for (std::size_t e = 0; e < d.size(); ++e) d[e] *= s[e] > 0 ? f(num.softplus_derivative(z[e]) / (2 * s[e])) : T(0);
   } else {
-    const T mean = inner<T>(d, s);
-    for (std::size_t e = 0; e < d.size(); ++e) d[e] = s[e] * (d[e] - mean);
+    std::vector<T> f_s(s.begin(), s.end());
+    for (T& value : f_s) value = f(value);
+    const T mean = inner<T>(d, f_s);
+    for (std::size_t e = 0; e < d.size(); ++e) d[e] = f_s[e] * (d[e] + F::kMinus * mean);
   }
 }
 
@@ -140,14 +143,14 @@ T sum_of_scores(const Numerics<T>& scores, std::span<const T> p) {
 }
 
 // The gradient of p, in place of that of p / sum p:  (d_j - sum_m d_m p_m / sum) / sum.
-template <class T>
-void normalize_backward(const Numerics<T>& scores, std::span<const T> p, std::span<T> d) {
+template <class T, class F>
+void normalize_backward(const F& f, const Numerics<T>& scores, std::span<const T> p, std::span<T> d) {
   const T total = sum_of_scores(scores, p);
   std::vector<T> terms(p.size());
   for (std::size_t j = 0; j < p.size(); ++j)
-    terms[j] = scores.store(d[j] * scores.store(scores.store(p[j] / total) / total));
+    terms[j] = scores.store(d[j] * f(scores.store(scores.store(p[j] / total) / total)));
   const T d_total = scores.store(total_of<T>(terms));
-  for (T& value : d) value = scores.store(scores.store(value / total) - d_total);
+  for (T& value : d) value = scores.store(scores.store(value / f(total)) + F::kMinus * d_total);
 }
 
 void check_indices(const RouterOptions& o, const Tensor<Index>& indices, Index tokens) {
@@ -225,15 +228,55 @@ T auxiliary_loss(const Numerics<T>& num, const Numerics<T>& scores, const Router
 }
 
 // Adds the gradient of alpha * aux to d, the gradient of one token's original scores.
-template <class T>
-void add_auxiliary_gradient(const Numerics<T>& scores, const RouterOptions& o, const RouterOutput<T>& out, Index t,
-                            Index real, T alpha, std::span<T> d) {
+template <class T, class F>
+void add_auxiliary_gradient(const F& f, const Numerics<T>& scores, const RouterOptions& o, const RouterOutput<T>& out,
+                            Index t, Index real, T alpha, std::span<T> d) {
   const std::vector<T> s = original_scores(o, out, t);
   std::vector<T> d_s(s.size());
   for (std::size_t e = 0; e < s.size(); ++e)
-    d_s[e] = scores.store(alpha * load_share<T>(o, out.expert_load[e], real) / T(std::max<Index>(real, 1)));
-  if (normalizes(o)) normalize_backward<T>(scores, s, d_s);
+    d_s[e] = f(scores.store(alpha * load_share<T>(o, out.expert_load[e], real) / T(std::max<Index>(real, 1))));
+  if (normalizes(o)) normalize_backward<T>(f, scores, s, d_s);
   for (std::size_t e = 0; e < s.size(); ++e) d[e] = scores.store(d[e] + d_s[e]);
+}
+
+// z_bar [T, E], or by terms.h the sums of f of its terms.
+template <class T, class F>
+Tensor<T> logit_gradients(const F& f, const Numerics<T>& num, const RouterOptions& options,
+                          const Tensor<std::uint8_t>* token_mask, const RouterOutput<T>& out,
+                          const Tensor<T>& d_weights, T aux_loss_scale) {
+  const Index tokens = out.logits.dim(0), experts = options.n_routed_experts, k = options.num_experts_per_tok;
+  if (d_weights.shape() != out.weights.shape())
+    throw std::invalid_argument("router_backward: d_weights " + to_string(d_weights.shape()) + "; want " +
+                                to_string(out.weights.shape()));
+  const Numerics<T> float32 = num.unrounded();
+  const Numerics<T>& gate = options.gate_in_float32 ? float32 : num;
+  const Numerics<T> scores = score_numerics(num, options);
+  const Index real = real_tokens(token_mask, tokens);
+  const T lambda = T(options.routed_scaling_factor);
+  const T alpha = T(options.aux_loss_coefficient) * aux_loss_scale;
+
+  Tensor<T> d_logits({tokens, experts});
+  for (Index t = 0; t < tokens; ++t) {
+    const auto row = [&](const Tensor<T>& tensor) { return tensor.span().subspan(t * experts, experts); };
+    const std::span<T> d = d_logits.span().subspan(t * experts, experts);
+    // Through the scale and the normalisation to the chosen scores.
+    const std::vector<T> chosen = chosen_scores(num, options, out, t);
+    std::vector<T> d_chosen(k);
+    for (Index j = 0; j < k; ++j) d_chosen[j] = f(scores.store(lambda * d_weights(t, j)));
+    if (normalizes(options)) normalize_backward<T>(f, scores, chosen, d_chosen);
+    // Through the score function to the logits.
+    const bool chosen_softmax = options.score_function == ScoreFunction::softmax;
+    if (!chosen_softmax)
+      for (Index j = 0; j < k; ++j) d[out.indices(t, j)] = d_chosen[j];
+    if (alpha > 0 && is_real(token_mask, t)) add_auxiliary_gradient<T>(f, scores, options, out, t, real, alpha, d);
+    score_row_backward<T>(f, num, options.score_function, row(out.logits), row(out.scores), d);
+    if (chosen_softmax) {
+      score_row_backward<T>(f, num, ScoreFunction::softmax, {}, chosen, d_chosen);
+      for (Index j = 0; j < k; ++j) d[out.indices(t, j)] += d_chosen[j];
+    }
+    for (T& value : d) value = gate.store(value);
+  }
+  return d_logits;
 }
 
 }  // namespace
@@ -303,42 +346,21 @@ template <class T>
 Tensor<T> router_backward(const Numerics<T>& num, const RouterOptions& options, const ParameterScope<T>& p,
                           const Tensor<T>& x, const Tensor<std::uint8_t>* token_mask, const RouterOutput<T>& out,
                           const Tensor<T>& d_weights, const GradientScope<T>& d_p, T aux_loss_scale) {
-  const Index tokens = x.dim(0), experts = options.n_routed_experts, k = options.num_experts_per_tok;
-  if (d_weights.shape() != out.weights.shape())
-    throw std::invalid_argument("router_backward: d_weights " + to_string(d_weights.shape()) + "; want " +
-                                to_string(out.weights.shape()));
-  const Numerics<T> float32 = num.unrounded();
-  const Numerics<T>& gate = options.gate_in_float32 ? float32 : num;
-  const Numerics<T> scores = score_numerics(num, options);
-  const Index real = real_tokens(token_mask, tokens);
-  const T lambda = T(options.routed_scaling_factor);
-  const T alpha = T(options.aux_loss_coefficient) * aux_loss_scale;
-
-  Tensor<T> d_logits({tokens, experts});
-  for (Index t = 0; t < tokens; ++t) {
-    const auto row = [&](const Tensor<T>& tensor) { return tensor.span().subspan(t * experts, experts); };
-    const std::span<T> d = d_logits.span().subspan(t * experts, experts);
-    // Through the scale and the normalisation to the chosen scores.
-    const std::vector<T> chosen = chosen_scores(num, options, out, t);
-    std::vector<T> d_chosen(k);
-    for (Index j = 0; j < k; ++j) d_chosen[j] = scores.store(lambda * d_weights(t, j));
-    if (normalizes(options)) normalize_backward<T>(scores, chosen, d_chosen);
-    // Through the score function to the logits.
-    const bool chosen_softmax = options.score_function == ScoreFunction::softmax;
-    if (!chosen_softmax)
-      for (Index j = 0; j < k; ++j) d[out.indices(t, j)] = d_chosen[j];
-    if (alpha > 0 && is_real(token_mask, t)) add_auxiliary_gradient<T>(scores, options, out, t, real, alpha, d);
-    score_row_backward<T>(num, options.score_function, row(out.logits), row(out.scores), d);
-    if (chosen_softmax) {
-      score_row_backward<T>(num, ScoreFunction::softmax, {}, chosen, d_chosen);
-      for (Index j = 0; j < k; ++j) d[out.indices(t, j)] += d_chosen[j];
-    }
-    for (T& value : d) value = gate.store(value);
-  }
+  const Tensor<T> d_logits = logit_gradients(Value<T>{}, num, options, token_mask, out, d_weights, aux_loss_scale);
   LinearGradients<T> gradients = linear_backward(num, x, p["weight"], d_logits, p.find("bias") != nullptr);
   d_p.add(num, "weight", std::move(gradients.weight));
   if (p.find("bias")) d_p.add(num, "bias", std::move(gradients.bias));
   return std::move(gradients.x);
+}
+
+template <class T>
+RouterLogitTerms<T> router_logit_gradient_terms(const RouterOptions& options, const Tensor<std::uint8_t>* token_mask,
+                                                const RouterOutput<T>& out, const Tensor<T>& d_weights,
+                                                T aux_loss_scale) {
+  const auto sums = [&](const auto& f) {
+    return logit_gradients(f, Numerics<T>{}, options, token_mask, out, d_weights, aux_loss_scale);
+  };
+  return {sums(Absolute<T>{}), sums(Square<T>{})};
 }
 
 template <class T>
@@ -417,6 +439,8 @@ RouterOutput<T> fake_balanced_gate(const Numerics<T>& num, const RouterOptions& 
   template Tensor<T> router_backward(const Numerics<T>&, const RouterOptions&, const ParameterScope<T>&,          \
                                      const Tensor<T>&, const Tensor<std::uint8_t>*, const RouterOutput<T>&,       \
                                      const Tensor<T>&, const GradientScope<T>&, T);                               \
+  template RouterLogitTerms<T> router_logit_gradient_terms(const RouterOptions&, const Tensor<std::uint8_t>*,      \
+                                                           const RouterOutput<T>&, const Tensor<T>&, T);          \
   template Tensor<T> router_choice_shortfall(const RouterOptions&, const Tensor<T>&, bool, const Tensor<Index>&); \
   template void update_correction_bias(Tensor<T>&, std::optional<Tensor<Index>>&, double);                        \
   template RouterOutput<T> fake_balanced_gate(const Numerics<T>&, const RouterOptions&, Index);

@@ -66,6 +66,17 @@ Tensor<T> router_backward(const Numerics<T>& num, const RouterOptions& options, 
                           const Tensor<T>& x, const Tensor<std::uint8_t>* token_mask, const RouterOutput<T>& out,
                           const Tensor<T>& d_weights, const GradientScope<T>& d_p, T aux_loss_scale = 1);
 
+// Of the gradient of the logits, which router_backward takes from there as one number each: sums of its terms' absolute
+// values and squares. Normalised weights and softmax scores each take a mean off; every part of a mean is a term.
+template <class T>
+struct RouterLogitTerms {
+  Tensor<T> absolute, squares;  // [T, E]
+};
+template <class T>
+RouterLogitTerms<T> router_logit_gradient_terms(const RouterOptions& options, const Tensor<std::uint8_t>* token_mask,
+                                                const RouterOutput<T>& out, const Tensor<T>& d_weights,
+                                                T aux_loss_scale = 1);
+
 // How far a choice of experts is from being the router's own, for every token: 0 where it is, otherwise the largest
 // difference of selection (or group) scores that would have to be forgiven. Compares sets; order does not matter.
 template <class T>

@@ -2,23 +2,21 @@
 
 #include <cmath>
 
+#include "reference/embedding.h"
 #include "reference/linear.h"
 #include "reference/ssd_scan_plan.h"
+#include "reference/terms.h"
 
 namespace assay::reference {
 namespace {
 
 template <class T>
 Tensor<T> absolute(const Tensor<T>& t) {
-  Tensor<T> out = t;
-  for (T& v : out.span()) v = std::fabs(v);
-  return out;
+  return mapped(Absolute<T>{}, t);
 }
 template <class T>
 Tensor<T> squared(const Tensor<T>& t) {
-  Tensor<T> out = t;
-  for (T& v : out.span()) v *= v;
-  return out;
+  return mapped(Square<T>{}, t);
 }
 // f applied to an input that may be absent; null stays null.
 template <class T>
@@ -142,6 +140,78 @@ SsdScanTermSums<T> ssd_scan_term_sums(const SsdScanInputs<T>& in) {
           .final_state = {std::move(sums.final_state), std::move(squares.final_state)}};
 }
 
+template <class T>
+SsmStateUpdateTermSums<T> ssm_state_update_term_sums(const SsmStateUpdateInputs<T>& in, const Tensor<T>& state) {
+  const Numerics<T> num;
+  require(in.x.rank() == 3, "ssm_state_update_term_sums: x has shape ", to_string(in.x.shape()), "; want [batch, heads, head_dim]");
+  const Index heads = in.x.dim(1), head_dim = in.x.dim(2);
+  require_shape("ssm_state_update_term_sums", "dt", in.dt, {in.x.dim(0), heads});
+  // As in the scan: |x| takes the step's sign, x^2 another factor of it.
+  Tensor<T> delta = in.dt, x_absolute = in.x, x_squared = in.x;
+  for (Index i = 0; i < delta.size(); ++i) {
+    const T v = in.dt[i] + (in.dt_bias ? (*in.dt_bias)[i % heads] : T(0));
+    delta[i] = std::max(in.dt_softplus ? num.softplus(v) : v, in.dt_min);
+  }
+  for (Index i = 0; i < in.x.size(); ++i) {
+    const T d = delta[i / head_dim];
+    x_absolute[i] = std::fabs(in.x[i]) * (d < 0 ? -1 : 1);
+    x_squared[i] = in.x[i] * in.x[i] * d;
+  }
+  Tensor<T> twice_A = in.A;
+  for (T& a : twice_A.span()) a *= 2;
+  struct Step {
+    Tensor<T> y, state;
+  };
+  const auto on = [&](auto f, const Tensor<T>& x, const Tensor<T>& A) {
+    const Tensor<T> B = f(in.B), C = f(in.C);
+    Step step{.y = {}, .state = f(state)};
+    step.y = ssm_state_update<T>(num, {.x = x, .dt = delta, .A = A, .B = B, .C = C, .dt_softplus = false, .state_rows = in.state_rows},
+                                 step.state, Storage::native);
+    if (!in.D) return step;
+    Tensor<T> skip = in.x;
+    for (Index i = 0; i < skip.size(); ++i)
+      skip[i] *= (*in.D)[in.D->rank() == 2 ? i % (heads * head_dim) : i / head_dim % heads];
+    skip = f(skip);
+    for (Index i = 0; i < skip.size(); ++i)
+      if (in.state_rows.empty() || in.state_rows[i / (heads * head_dim)] >= 0) step.y[i] += skip[i];
+    return step;
+  };
+  Step sums = on(absolute<T>, x_absolute, in.A), squares = on(squared<T>, x_squared, twice_A);
+  return {.y = {std::move(sums.y), std::move(squares.y)}, .state = {std::move(sums.state), std::move(squares.state)}};
+}
+
+template <class T>
+TermSums<T> embedding_gradient_term_sums(std::span<const std::int64_t> ids, const Tensor<T>& d_y, Index vocabulary) {
+  const auto on = [&](auto f) { return embedding_backward<T>({}, ids, f(d_y), vocabulary); };
+  return {on(absolute<T>), on(squared<T>)};
+}
+
+template <class T>
+TermSums<T> cross_entropy_term_sums(const Tensor<T>& logits, const Tensor<Index>& targets, const CrossEntropy<T>& forward) {
+  TermSums<T> out{Tensor<T>({1}), Tensor<T>({1})};
+  for (Index t = 0; t < targets.size(); ++t) {
+    if (targets[t] == kIgnoredTarget) continue;
+    for (const T term : {forward.log_sum_exp[t], logits(t, targets[t])})
+      out.absolute[0] += std::fabs(term), out.squares[0] += term * term;
+  }
+  return out;
+}
+
+template <class T>
+TermSums<T> cross_entropy_gradient_term_sums(const Tensor<T>& logits, const Tensor<Index>& targets,
+                                             const CrossEntropy<T>& forward, std::type_identity_t<T> scale) {
+  const Tensor<T> d_logits = cross_entropy_backward<T>({}, logits, targets, forward, scale);
+  TermSums<T> out{absolute(d_logits), squared(d_logits)};  // right but at the targets, where softmax - 1 was taken
+  for (Index t = 0; t < targets.size(); ++t) {
+    if (targets[t] == kIgnoredTarget) continue;
+    const Index at = t * logits.dim(1) + targets[t];
+    const T softmax = scale * exp(logits[at] - forward.log_sum_exp[t]);
+    out.absolute[at] = std::fabs(softmax) + std::fabs(scale);
+    out.squares[at] = softmax * softmax + scale * scale;
+  }
+  return out;
+}
+
 #define ASSAY_INSTANTIATE(T)                                                                                   \
   template TermSums<T> linear_term_sums(const Tensor<T>&, const Tensor<T>&, MaybeTensor<T>);                   \
   template TermSums<T> linear_input_gradient_term_sums(const Tensor<T>&, const Tensor<T>&);                    \
@@ -149,7 +219,11 @@ SsdScanTermSums<T> ssd_scan_term_sums(const SsdScanInputs<T>& in) {
   template TermSums<T> causal_conv1d_term_sums(const CausalConv1dInputs<T>&);                                  \
   template CausalConv1dBackwardTermSums<T> causal_conv1d_backward_term_sums(const CausalConv1dInputs<T>&,      \
                                                                             const Tensor<T>&, MaybeTensor<T>); \
-  template SsdScanTermSums<T> ssd_scan_term_sums(const SsdScanInputs<T>&);
+  template SsdScanTermSums<T> ssd_scan_term_sums(const SsdScanInputs<T>&);                                     \
+  template SsmStateUpdateTermSums<T> ssm_state_update_term_sums(const SsmStateUpdateInputs<T>&, const Tensor<T>&);                 \
+  template TermSums<T> embedding_gradient_term_sums(std::span<const std::int64_t>, const Tensor<T>&, Index);   \
+  template TermSums<T> cross_entropy_term_sums(const Tensor<T>&, const Tensor<Index>&, const CrossEntropy<T>&); \
+  template TermSums<T> cross_entropy_gradient_term_sums(const Tensor<T>&, const Tensor<Index>&, const CrossEntropy<T>&, T);
 ASSAY_INSTANTIATE(float)
 ASSAY_INSTANTIATE(double)
 #undef ASSAY_INSTANTIATE

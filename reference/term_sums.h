@@ -1,9 +1,12 @@
 // What sums are made of. For an output s = sum_k t_k the limits on its rounding error need sum_k |t_k| and sum_k t_k^2; where
-// the terms are products of inputs, both are the operation itself on absolute values and on squares.
+// the terms are products of inputs, both are the operation itself on absolute values and on squares. Beside these:
+// attention_terms and attention_backward_terms (attention.h), router_logit_gradient_terms (router.h), layer_term_sums.h.
 #pragma once
 
 #include "reference/causal_conv1d.h"
+#include "reference/cross_entropy.h"
 #include "reference/ssd_scan.h"
+#include "reference/ssm_state_update.h"
 #include "reference/tensor.h"
 
 namespace assay::reference {
@@ -54,5 +57,41 @@ struct SsdScanBackwardTermSums {
 template <class T>
 SsdScanBackwardTermSums<T> ssd_scan_backward_term_sums(const SsdScanInputs<T>& in, const Tensor<T>& d_y,
                                                        MaybeTensor<T> d_final_state = nullptr);
+
+// Of gated_rms_norm_backward. Terms of d_hidden_states: rstd u_j and rstd vhat_j u_k vhat_k / group_size for every k of the
+// group, times silu(gate); of d_gate the same times hidden_states silu'(gate); of d_weight dy vhat over rows. rstd, v and the
+// gate's functions count as one number each, as in forward, whose only sum, of squares, has no other terms than itself.
+template <class T>
+struct NormBackwardTermSums {
+  TermSums<T> d_hidden_states, d_gate, d_weight;  // d_gate: empty without a gate
+};
+template <class T>
+NormBackwardTermSums<T> gated_rms_norm_backward_term_sums(const Tensor<T>& hidden_states, MaybeTensor<T> gate,
+                                                          const Tensor<T>& weight, const Tensor<T>& rstd, const Tensor<T>& d_y,
+                                                          Index group_size);
+// Of rms_norm_backward: one group, and d_residual_out one more term.
+template <class T>
+NormBackwardTermSums<T> rms_norm_backward_term_sums(const Tensor<T>& h, const Tensor<T>& weight, const Tensor<T>& rstd,
+                                                    const Tensor<T>& d_y, MaybeTensor<T> d_residual_out = nullptr);
+
+// y before its gate, and the state afterwards: terms C_n h_n exp(..), C_n B_n Delta x and D x. A row of the state that is not
+// updated is one term. state: before the step.
+template <class T>
+struct SsmStateUpdateTermSums {
+  TermSums<T> y, state;
+};
+template <class T>
+SsmStateUpdateTermSums<T> ssm_state_update_term_sums(const SsmStateUpdateInputs<T>& in, const Tensor<T>& state);
+
+// Of embedding_backward's d_weight: terms d_y[t] of the tokens with that id.
+template <class T>
+TermSums<T> embedding_gradient_term_sums(std::span<const std::int64_t> ids, const Tensor<T>& d_y, Index vocabulary);
+
+// Of the cross entropy's sum, shape [1]: terms lse_t and -logits[t, target_t]. Of its gradient: scale softmax and -scale onehot.
+template <class T>
+TermSums<T> cross_entropy_term_sums(const Tensor<T>& logits, const Tensor<Index>& targets, const CrossEntropy<T>& forward);
+template <class T>
+TermSums<T> cross_entropy_gradient_term_sums(const Tensor<T>& logits, const Tensor<Index>& targets,
+                                             const CrossEntropy<T>& forward, std::type_identity_t<T> scale);
 
 }  // namespace assay::reference

@@ -4,7 +4,10 @@
 
 #include <cmath>
 
+#include "reference/embedding.h"
+#include "reference/gated_rms_norm.h"
 #include "reference/linear.h"
+#include "reference/rms_norm.h"
 #include "reference/testing/scan_problem.h"
 
 namespace assay::reference {
@@ -233,6 +236,133 @@ TEST(TermSums, ScanBackwardBoundsTheGradients) {
     check(d.d_A, sums.d_A, true), check(d.d_initial_state, sums.d_initial_state, true);
     check(d.d_dt, sums.d_dt, false), check(d.d_dt_bias, sums.d_dt_bias, false), check(d.d_z, sums.d_z, false);  // A is negative
   }
+}
+
+// Every product of the gradient's formula by itself; their sum is the gradient.
+TEST(TermSums, NormBackward) {
+  constexpr Index kRows = 3, kWidth = 12, kGroup = 4;
+  Random random(8);
+  const auto x = random.tensor<double>({kRows, kWidth}), z = random.tensor<double>({kRows, kWidth}, -3, 3),
+             weight = random.tensor<double>({kWidth}), d_y = random.tensor<double>({kRows, kWidth}),
+             stream = random.tensor<double>({kRows, kWidth});
+  for (const int variant : {0, 1, 2}) {  // gated groups, groups alone, one group and a residual stream
+    const Tensor<double>* gate = variant == 0 ? &z : nullptr;
+    const Index group = variant == 2 ? kWidth : kGroup;
+    NormBackwardTermSums<double> sums;
+    GatedRmsNormBackward<double> d;
+    Tensor<double> rstd;
+    if (variant == 2) {
+      rstd = rms_norm_forward<double>({}, x, weight, nullptr, 1e-3).rstd;
+      auto norm = rms_norm_backward<double>({}, x, weight, rstd, d_y, &stream);
+      d.d_hidden_states = norm.d_hidden_states, d.d_weight = norm.d_weight;
+      sums = rms_norm_backward_term_sums(x, weight, rstd, d_y, &stream);
+    } else {
+      rstd = gated_rms_norm_forward<double>({}, x, gate, weight, group, 1e-3).rstd;
+      d = gated_rms_norm_backward<double>({}, x, gate, weight, rstd, d_y, group);
+      sums = gated_rms_norm_backward_term_sums(x, gate, weight, rstd, d_y, group);
+    }
+    EXPECT_EQ(sums.d_gate.absolute.size(), gate ? x.size() : 0);
+    const auto v = [&](Index row, Index j) { return x(row, j) * (gate ? silu(z(row, j)) : 1); };
+    for (Index j = 0; j < kWidth; ++j) {
+      Brute d_weight;
+      for (Index row = 0; row < kRows; ++row) {
+        const double r = rstd[j / group * kRows + row];
+        d_weight.add(d_y(row, j) * v(row, j) * r);
+        Brute d_x, d_z;
+        double total = 0;
+        const auto add = [&](double d_v) {
+          total += d_v * (gate ? silu(z(row, j)) : 1);
+          d_x.add(d_v * (gate ? silu(z(row, j)) : 1));
+          if (gate) d_z.add(d_v * x(row, j) * silu_derivative(z(row, j)));
+        };
+        add(r * weight[j] * d_y(row, j));
+        const Index first = j / group * group;
+        for (Index k = first; k < first + group; ++k)
+          add(-r * (v(row, j) * r) * weight[k] * d_y(row, k) * (v(row, k) * r) / static_cast<double>(group));
+        if (variant == 2) d_x.add(stream(row, j)), total += stream(row, j);
+        EXPECT_NEAR(total, d.d_hidden_states(row, j), 1e-13);
+        EXPECT_NEAR(sums.d_hidden_states.absolute(row, j), d_x.absolute, 1e-13);
+        EXPECT_NEAR(sums.d_hidden_states.squares(row, j), d_x.squares, 1e-13);
+        if (!gate) continue;
+        EXPECT_NEAR(sums.d_gate.absolute(row, j), d_z.absolute, 1e-13);
+        EXPECT_NEAR(sums.d_gate.squares(row, j), d_z.squares, 1e-13);
+      }
+      EXPECT_NEAR(sums.d_weight.absolute[j], d_weight.absolute, 1e-13);
+      EXPECT_NEAR(sums.d_weight.squares[j], d_weight.squares, 1e-13);
+    }
+  }
+}
+
+TEST(TermSums, StateUpdate) {
+  constexpr Index kHeads = 4, kDim = 2, kGroups = 2, kStates = 3;
+  for (const bool dt_softplus : {true, false})
+    for (const bool D_by_channel : {true, false}) {
+      Random random(9);
+      const auto x = random.tensor<double>({2, kHeads, kDim}), dt = random.tensor<double>({2, kHeads}), bias = random.tensor<double>({kHeads}),
+                 A = random.tensor<double>({kHeads}, -2, -0.1), B = random.tensor<double>({2, kGroups, kStates}),
+                 C = random.tensor<double>({2, kGroups, kStates}),
+                 D = random.tensor<double>(D_by_channel ? Shape{kHeads, kDim} : Shape{kHeads}),
+                 state = random.tensor<double>({3, kHeads, kDim, kStates});
+      const std::int32_t rows[] = {2, -1};
+      const SsmStateUpdateInputs<double> in{.x = x, .dt = dt, .A = A, .B = B, .C = C, .D = &D, .dt_bias = &bias,
+                                            .dt_softplus = dt_softplus, .state_rows = rows};
+      const auto sums = ssm_state_update_term_sums(in, state);
+      for (Index h = 0; h < kHeads; ++h) {
+        const double v = dt(0, h) + bias[h], delta = dt_softplus ? softplus(v) : v, decay = std::exp(delta * A[h]);
+        for (Index p = 0; p < kDim; ++p) {
+          Brute y;
+          for (Index n = 0; n < kStates; ++n) {
+            Brute next;
+            for (const double term : {state(2, h, p, n) * decay, B(0, h / 2, n) * delta * x(0, h, p)})
+              next.add(term), y.add(term * C(0, h / 2, n));
+            EXPECT_NEAR(sums.state.absolute(2, h, p, n), next.absolute, 1e-14);
+            EXPECT_NEAR(sums.state.squares(2, h, p, n), next.squares, 1e-14);
+            EXPECT_EQ(sums.state.absolute(0, h, p, n), std::fabs(state(0, h, p, n)));  // nobody's row
+          }
+          y.add((D_by_channel ? D(h, p) : D[h]) * x(0, h, p));
+          EXPECT_NEAR(sums.y.absolute(0, h, p), y.absolute, 1e-14);
+          EXPECT_NEAR(sums.y.squares(0, h, p), y.squares, 1e-14);
+          EXPECT_EQ(sums.y.absolute(1, h, p), 0);  // padding
+        }
+      }
+    }
+}
+
+TEST(TermSums, EmbeddingGradient) {
+  Random random(10);
+  const std::int64_t ids[] = {1, 3, 1};
+  const auto d_y = random.tensor<double>({3, 2});
+  const auto sums = embedding_gradient_term_sums<double>(ids, d_y, 4);
+  EXPECT_EQ(sums.absolute(1, 1), std::fabs(d_y(0, 1)) + std::fabs(d_y(2, 1)));
+  EXPECT_EQ(sums.squares(1, 1), d_y(0, 1) * d_y(0, 1) + d_y(2, 1) * d_y(2, 1));
+  EXPECT_EQ(sums.absolute(3, 0), std::fabs(d_y(1, 0)));
+  EXPECT_EQ(sums.absolute(0, 0), 0);
+}
+
+TEST(TermSums, CrossEntropy) {
+  Random random(11);
+  const auto logits = random.tensor<double>({3, 4}, -2, 2);
+  const Tensor<Index> targets({3}, {2, kIgnoredTarget, 0});
+  const auto forward = cross_entropy_forward<double>({}, logits, targets);
+  const double scale = -0.75;
+  const auto loss = cross_entropy_term_sums(logits, targets, forward);
+  const auto sums = cross_entropy_gradient_term_sums(logits, targets, forward, scale);
+  Brute want;
+  for (const Index t : {0, 2}) {
+    double total = 0;
+    for (Index v = 0; v < 4; ++v) total += std::exp(logits(t, v));
+    want.add(std::log(total)), want.add(-logits(t, targets[t]));
+    for (Index v = 0; v < 4; ++v) {
+      Brute d;
+      d.add(scale * std::exp(logits(t, v)) / total);
+      if (v == targets[t]) d.add(-scale);
+      EXPECT_NEAR(sums.absolute(t, v), d.absolute, 1e-14);
+      EXPECT_NEAR(sums.squares(t, v), d.squares, 1e-14);
+      EXPECT_EQ(sums.absolute(1, v), 0);
+    }
+  }
+  EXPECT_NEAR(loss.absolute[0], want.absolute, 1e-14);
+  EXPECT_NEAR(loss.squares[0], want.squares, 1e-14);
 }
 
 }  // namespace
