@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Who may include whom: ci/check_includes.sh [ROOT]. Prints each include that breaks a rule; exit code 1 if any does.
+# Who may include whom, and that each header can be included twice: ci/check_includes.sh [ROOT]. Prints what breaks a
+# rule; exit code 1 if anything does.
 #
 #   tools/ -> harness/ -> reference/        cuda/ stands alone and is reached through the candidate interface only
 #
@@ -35,4 +36,10 @@ forbid harness 'cuda' 'harness/ starts on a machine without CUDA'
 for room in reference cuda harness tools; do
   forbid "$room" '\.\.?/' 'includes are written from the root'
 done
+# The public door is C and has a guard of C.
+while read -r header; do
+  printf '%s   <- no #pragma once\n' "$header"
+  broken=1
+done < <(grep -rLs '^#pragma once' reference cuda harness tools --include='*.h' --include='*.cuh' |
+  grep -vF 'harness/abi/assay_candidate.h' || true)
 exit "$broken"

@@ -63,16 +63,36 @@ function(assay_simt_sources var)
   set(${var} "${result}" PARENT_SCOPE)
 endfunction()
 
-# assay_check_headers(NAME FOLDER PATTERNS *.h ... LIBS t ...): a target that compiles each header of a folder alone,
-# with what LIBS let it see, and the test headers.NAME that builds the target.
+# assay_included_first_by_its_source(dir/name.h RESULT): whether dir/name.cc or .cu does (when configured). Then the
+# build shows that the header compiles alone.
+function(assay_included_first_by_its_source header result)
+  set(${result} FALSE PARENT_SCOPE)
+  cmake_path(REMOVE_EXTENSION header LAST_ONLY OUTPUT_VARIABLE stem)
+  foreach(source IN ITEMS "${PROJECT_SOURCE_DIR}/${stem}.cc" "${PROJECT_SOURCE_DIR}/${stem}.cu")
+    if(EXISTS "${source}")
+      file(STRINGS "${source}" includes REGEX "^#include")
+      list(GET includes 0 first)
+      if(first STREQUAL "#include \"${header}\"")
+        set(${result} TRUE PARENT_SCOPE)
+      endif()
+    endif()
+  endforeach()
+endfunction()
+
+# assay_check_headers(NAME FOLDER PATTERNS *.h ... LIBS t ...): a target that compiles alone each header of a folder that
+# the build does not already, with what LIBS let it see, and the test headers.NAME that builds the target.
 function(assay_check_headers name folder)
   cmake_parse_arguments(arg "" "" "PATTERNS;LIBS" ${ARGN})
   list(TRANSFORM arg_PATTERNS PREPEND "${folder}/")
   file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE "${PROJECT_SOURCE_DIR}" ${arg_PATTERNS})
   set(units)
   foreach(header IN LISTS headers)
+    assay_included_first_by_its_source("${header}" proven)
+    if(proven)
+      continue()
+    endif()
     set(unit "${PROJECT_BINARY_DIR}/headers/${header}.cc")
-    file(CONFIGURE OUTPUT "${unit}" CONTENT "#include \"${header}\"\n#include \"${header}\"  // twice is once\n")
+    file(CONFIGURE OUTPUT "${unit}" CONTENT "#include \"${header}\"\n")
     list(APPEND units "${unit}")
   endforeach()
   add_library(headers_${name} OBJECT EXCLUDE_FROM_ALL ${units})
