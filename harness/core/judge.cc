@@ -77,6 +77,16 @@ bool tells_apart(const Expectation& want) {
   return want.size() > 0 && 2 * nonzero >= want.size() && 2 * distinct >= most;
 }
 
+double telling_elements(const Expectation& want) {
+  double squares = 0, fourth = 0;
+  for (const double limit : want.limit) squares += limit * limit, fourth += limit * limit * limit * limit;
+  return fourth == 0 || !std::isfinite(fourth) ? static_cast<double>(want.size()) : squares * squares / fourth;
+}
+
+bool is_small(const Expectation& want) {
+  return want.size() < kRelativeGateElements || telling_elements(want) < kTellingElements;
+}
+
 TensorResult judge(const Expectation& want, std::span<const double> got) {
   TensorResult result;
   result.tensor = want.label();
@@ -118,7 +128,7 @@ TensorResult judge(const Expectation& want, std::span<const double> got) {
     return result;
   }
   if (want.relative_alone) result.headroom = std::numeric_limits<double>::infinity();
-  if (want.exact || result.noise_dominated || want.size() < kRelativeGateElements) return result;
+  if (want.exact || result.noise_dominated || is_small(want)) return result;
 
   const auto ratio = [](double a, double b) { return a == 0 ? 0 : b == 0 ? HUGE_VAL : a / b; };
   result.rms_ratio = ratio(std::sqrt(squares), std::sqrt(base.squares));

@@ -167,6 +167,30 @@ TEST(Judge, SmallTensorsArePooled) {
   EXPECT_NEAR(pool.judge("output.y").rms_ratio, 20, 1e-9);
 }
 
+// 1,024 elements, the errors of all but eight of no account: rms and maximum are those of eight draws.
+TEST(Judge, FewLargeElementsAreASmallTensor) {
+  Expectation e = bf16_expectation(32, 32);
+  e.dtype = DType::float32;
+  std::vector<double> got = e.oracle;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    const double unit = (i % 128 == 0 ? 0x1p20 : 1) * kUnit;
+    e.limit[i] = 100 * unit;
+    e.freedom[i] = 0;
+    e.matched[i] = e.oracle[i] + unit;
+    got[i] += (i % 128 == 0 ? 4 : 1) * unit;
+  }
+  EXPECT_NEAR(telling_elements(e), 8, 1e-3);
+  EXPECT_TRUE(is_small(e));
+  EXPECT_EQ(judge(e, got).status, Status::passed);
+  Pool pool;
+  pool.add(e, got);
+  EXPECT_EQ(pool.judge("output.y").status, Status::failed);  // four times at most
+  for (std::size_t i = 0; i < got.size(); ++i) got[i] = e.oracle[i] + (i % 128 == 0 ? 1 : 20) * kUnit;
+  pool = {};
+  pool.add(e, got);
+  EXPECT_EQ(pool.judge("output.y").status, Status::failed);  // seen, though the eight hide it
+}
+
 TEST(Judge, ExactFillWantsTheExactBits) {
   Expectation e{.tensor = "output.y", .dtype = DType::bfloat16, .shape = {3}, .axes = {"width"}};
   e.oracle = {3, 1 + 0x1p-8, 5};  // the second is a tie

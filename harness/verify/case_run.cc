@@ -239,7 +239,8 @@ class Judging {
     e.planted_unnoticed = !want.relative_alone && planted_goes_unnoticed(want, got, item_.seed);
     e.matched_is_off = !want.exact && !result.noise_dominated && matched_error(want) > kMatchedError;
     e.headroom = result.headroom;
-    if (!want.exact && !result.noise_dominated && want.size() < kRelativeGateElements) e.pool.add(want, got);
+    const bool told = result.status != Status::passed;  // by itself
+    if (!told && !want.exact && !result.noise_dominated && is_small(want)) e.pool.add(want, got);
     run_.evidence.push_back(std::move(e));
   }
 
