@@ -39,6 +39,18 @@ double operand_error(const assay_contract& contract) {
   }
 }
 
+double operand_floor(const assay_contract& contract) {
+  switch (contract.multiply) {
+    case ASSAY_MULTIPLY_BF16:
+      return 0x1p-134;
+    case ASSAY_MULTIPLY_TF32:
+    case ASSAY_MULTIPLY_3XTF32:
+      return 0x1p-137;
+    default:
+      return 0;
+  }
+}
+
 double exp_error(double t, const assay_contract& contract) {
   return ulps(contract.functions == ASSAY_FUNCTIONS_FAST ? 2 + 1.173 * std::fabs(t) : 2);
 }

@@ -58,6 +58,10 @@ double accumulator_updates(double products, const assay_contract& contract);
 // of that for each operand.
 double operand_error(const assay_contract& contract);
 
+// Absolute error, at most, where such an operand is below what is normal: half the smallest denormal of bfloat16,
+// 2^-133, or of tf32, 2^-136. 3xtf32's lower part is a tf32, too, and holds nothing smaller.
+double operand_floor(const assay_contract& contract);
+
 // Relative error of a function documented with `count` ulp. CUDA counts them from the correctly rounded result ("the
 // difference in ULPs between the value returned by the function and a correctly rounded result", Programming Guide,
 // Mathematical Functions), which itself is off by half an ulp; an ulp of y is at most 2 u |y|.

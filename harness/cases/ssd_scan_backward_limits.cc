@@ -17,14 +17,21 @@
 //               are long: h and q of a kernel with shorter ones are rounded more often, and that is a freedom.
 //   shared      e_t of neighbouring t share their roundings. In sums over t deviations of e_t add, not variances; so do
 //               those of the carried part of in_t.
+//   exponents   of dB and dC by head: cum_t moves what a head adds to one, the other cum their terms M C and M B.
 //   gate        bfloat16 stores dy silu(z): one more rounding of each term. The products that dD is made of come
-//   before. slope       softplus' = 1 / (1 + e^-v): expf, a sum, a division, 8 u; v's rounding moves it by |v| u at
-//   most.
+//               before.
+//   slope       softplus' = 1 / (1 + e^-v): expf, a sum, a division, 8 u; v's rounding moves it by |v| u at most.
+//   floor       each intermediate result times the factors it has yet to meet, L <= 1 left out; a stored operand of a
+//               tensor core loses operand_floor, dy besides what silu(z) loses where it underflows. By pair:
+//               W = dy . x      its operands' losses, the product, times L -> Delta and all that M meets
+//               M = W L Delta   those; L -> W Delta;  L Delta -> W;  M -> 1; an operand of dB and dC
+//               G = C . B       its operands' losses -> L and W Delta, or dy
+//               By h and q: what a token adds, its products and their operands -> all that they meet, and the field as
+//               an operand itself.
 #include "harness/cases/ssd_scan_backward_limits.h"
 
 #include <algorithm>
 #include <cmath>
-#include <initializer_list>
 
 #include "harness/cases/ssd_scan_parts.h"
 #include "harness/cases/step_size.h"
@@ -38,15 +45,19 @@ constexpr double kSlopeRoundings = 8;
 
 // A state, or the gradient of one: [head_dim * state_size].
 struct Field {
-  Values value, squares, magnitudes, largest2, drift, walk2;
+  Values value, squares, magnitudes, largest2, drift, walk2, floor;
 
-  explicit Field(std::size_t count) {
+  // `operand`: what is lost of an operand.
+  Field(std::size_t count, double operand) {
     for (Values* v : {&value, &squares, &magnitudes, &largest2, &drift, &walk2}) v->resize(count);
+    floor.assign(count, kTiny + operand);
+    least_floor_ = kTiny + operand;
   }
   void start(const double* from) {
     for (std::size_t i = 0; i < value.size(); ++i) {
       value[i] = from[i], magnitudes[i] = std::fabs(from[i]);
       squares[i] = largest2[i] = from[i] * from[i];
+      floor[i] += magnitudes[i] * kTiny;
     }
   }
   // By the factor of token t.
@@ -57,25 +68,49 @@ struct Field {
       value[i] = kept, squares[i] *= a * a, magnitudes[i] *= a, largest2[i] *= a * a;
       drift[i] = a * drift[i] + e * std::fabs(kept);
       walk2[i] = a * a * walk2[i] + 2 * c * c * kept * kept;
+      if (a == 0) floor[i] = least_floor_;
     }
   }
-  void add(std::size_t i, double term, double error) {
+  void add(std::size_t i, double term, double error, double lost) {
     value[i] += term, squares[i] += term * term, magnitudes[i] += std::fabs(term), drift[i] += error;
+    floor[i] += lost;
     largest2[i] = std::max(largest2[i], value[i] * value[i]);
   }
+
+ private:
+  double least_floor_;
 };
 
-// factor * f[i], as one more term of p.
-void weigh(Parts& p, const Field& f, std::size_t i, double factor) {
+// Of a product of two operands, each losing `a_lost` or `b_lost` and the product kTiny.
+double lost_of(double a, double a_lost, double b, double b_lost) {
+  return std::fabs(a) * b_lost + std::fabs(b) * a_lost + kTiny;
+}
+
+// factor * f[i], as one more term of p; `lost` of the factor.
+void weigh(Parts& p, const Field& f, std::size_t i, double factor, double lost) {
   const double w2 = factor * factor;
   p.value += factor * f.value[i], p.products2 += w2 * f.squares[i], p.carried2 += w2 * f.largest2[i];
   p.magnitudes += std::fabs(factor) * f.magnitudes[i];
   p.drift += std::fabs(factor) * f.drift[i], p.walk2 += w2 * f.walk2[i];
+  p.floor += lost_of(factor, lost, f.magnitudes[i], f.floor[i]);
 }
+
+// What one head adds to an element of dB or dC.
+struct OfHead {
+  double value = 0, squares = 0;
+
+  void add(double factor, const Field& f, std::size_t i) {
+    value += factor * f.value[i], squares += factor * factor * f.squares[i];
+  }
+  // Of sums of exponents as trees, `pairs2` the squares of its terms by pair.
+  double trees2(double window, double pairs2) const {
+    return 8.0 / 3 * std::pow(window * (std::fabs(value) + std::sqrt(squares + pairs2)), 2);
+  }
+};
 
 // p times a factor that errs by `error`.
 Parts scaled(Parts p, double factor, double error) {
-  const double size = std::fabs(factor), square = factor * factor;
+  const double size = std::fabs(factor) + error, square = size * size;
   p.functions = size * p.functions + std::fabs(p.value) * error;
   for (double* v : {&p.magnitudes, &p.drift, &p.floor}) *v *= size;
   for (double* v : {&p.tokens2, &p.products2, &p.carried2, &p.operands2, &p.stored2, &p.walk2}) *v *= square;
@@ -108,14 +143,16 @@ class Gradients {
         d_A_(size(H_)),
         d_bias_(size(H_)),
         gated_(g.d_y),
-        gate_error_(in.z.empty() ? 0 : gate_at(0, kLimit, contract).silu_error) {
+        gated_lost_(g.d_y.size(), in.dtype == DType::float32 ? operand_floor(contract) : 0),
+        gate_error_(in.z.empty() ? 0 : gate_at(0, kLimit, contract).silu_error),
+        stored_lost_(in.dtype == DType::float32 ? operand_floor(contract) : 0),
+        operand_lost_(operand_floor(contract)) {
     for (std::size_t i = 0; i < in.z.size(); ++i) {
       const Gate gate = gate_at(in.z[i], kLimit, contract);
+      gated_lost_[i] += std::fabs(gated_[i]) * kSiluFloor + kTiny;
       gated_[i] *= gate.silu;
       gate_error_ = std::max(gate_error_, gate.silu_error);
     }
-    for (const Values* v : std::initializer_list<const Values*>{&in.x, &gated_, &in.B, &in.C})
-      for (const double value : *v) largest_ = std::max(largest_, std::fabs(value));
     const std::size_t tokens = size(in.batch * T_), channels = size(H_ * P_);
     out_.x = make_tolerance(tokens * channels);
     out_.dt = make_tolerance(tokens * size(H_));
@@ -155,7 +192,7 @@ class Gradients {
     p.stored2 = p.operands2 + 2 * p.products2;
     p.steps = accumulator_updates(static_cast<double>(T_), contract_) + accumulator_updates(terms, contract_) + 4;
     p.functions += p.magnitudes * (2 * exp_error(0, contract_) + gate_error_);
-    p.floor += (static_cast<double>(T_ + N_) + terms) * (1 + largest_) * kTiny;
+    p.floor += kTiny;
   }
 
   // One element before its rounding to `dtype`; `certain`: an error beside.
@@ -192,36 +229,67 @@ class Gradients {
       }
   }
 
-  // Sums over pairs of one head.
+  // Sums over pairs of one head, and what underflows of them.
   struct Pairs {
-    Values x;       // [tokens, head_dim]: of (G L dy)^2
-    Values direct;  // [tokens]: of (W G L)^2, token j
-    Values across;  // [tokens]: of (W G L Delta)^2 with j before the token and t not
+    Values x, x_lost;            // [tokens, head_dim]: of (G L dy)^2
+    Values B, B_lost;            // [tokens, state_size]: of (M C)^2
+    Values C, C_lost;            // [tokens, state_size]: of (M B)^2
+    Values direct, direct_lost;  // [tokens]: of (W G L)^2, token j
+    Values across, across_lost;  // [tokens]: of (M G)^2 with j before the token and t not
   };
   Pairs pairs_of(std::int64_t row, std::int64_t head, const Head& s, const Products& G, Values& d_G) const {
-    Pairs out{Values(size(T_ * P_)), Values(size(T_)), Values(size(T_))};
-    Values squares(size(T_));
+    const std::int64_t group = in_.group_of(head);
+    Pairs out;
+    for (Values* v : {&out.x, &out.x_lost}) v->resize(size(T_ * P_));
+    for (Values* v : {&out.B, &out.B_lost, &out.C, &out.C_lost}) v->resize(size(T_ * N_));
+    for (Values* v : {&out.direct, &out.direct_lost, &out.across, &out.across_lost}) v->resize(size(T_));
+    Values squares(size(T_)), losses(size(T_)), B_magnitudes(size(T_));
     for (std::int64_t t = 0; t < T_; ++t) {
-      const double* dy = channels(gated_, row, t, head);
+      const double *dy = channels(gated_, row, t, head), *dy_lost = channels(gated_lost_, row, t, head),
+                   *C = vectors(in_.C, row, t, group);
+      double C_magnitudes = 0;
+      for (std::int64_t n = 0; n < N_; ++n) {
+        B_magnitudes[size(t)] += std::fabs(vectors(in_.B, row, t, group)[n]);
+        C_magnitudes += std::fabs(C[n]);
+      }
       std::fill(squares.begin(), squares.end(), 0);
+      std::fill(losses.begin(), losses.end(), 0);
       double exponent = 0;
       for (std::int64_t j = t; j >= std::max<std::int64_t>(s.begins[size(t)], 0) && exponent > kNothingLeft; --j) {
-        const double L = std::exp(exponent), g = G.sum[G.at(t, j)];
-        const double g2 = std::max(g * g, G.squares[G.at(t, j)]);
-        const double* x = channels(in_.x, row, j, head);
+        const double L = std::exp(exponent), delta = s.delta[size(j)], g = G.sum[G.at(t, j)];
+        const double g1 = G.magnitudes[G.at(t, j)], g2 = std::max(g * g, G.squares[G.at(t, j)]);
+        const double G_lost = stored_lost_ * (C_magnitudes + B_magnitudes[size(j)]) + static_cast<double>(N_) * kTiny;
+        const double weight = g1 * L, weight_lost = G_lost * L + (1 + g1) * kTiny + operand_lost_;
+        const double *x = channels(in_.x, row, j, head), *B = vectors(in_.B, row, j, group);
         Sum W;
+        double W_lost = 0;
         for (std::int64_t p = 0; p < P_; ++p) {
           W.add(dy[p] * x[p]);
+          W_lost += lost_of(dy[p], dy_lost[p], x[p], stored_lost_);
           out.x[size(j * P_ + p)] += L * L * g2 * dy[p] * dy[p];
+          out.x_lost[size(j * P_ + p)] += lost_of(weight, weight_lost, dy[p], dy_lost[p]);
+        }
+        const double M = W.total * L * delta, M1 = W.magnitudes * L * delta;
+        const double M_lost = W_lost * L * delta + (1 + delta) * (1 + W.magnitudes) * kTiny;
+        for (std::int64_t n = 0; n < N_; ++n) {
+          out.B[size(j * N_ + n)] += M * M * C[n] * C[n];
+          out.C[size(t * N_ + n)] += M * M * B[n] * B[n];
+          out.B_lost[size(j * N_ + n)] += lost_of(M1, M_lost + operand_lost_, C[n], stored_lost_);
+          out.C_lost[size(t * N_ + n)] += lost_of(M1, M_lost + operand_lost_, B[n], stored_lost_);
         }
         const double pair = L * L * g2 * std::max(W.total * W.total, W.squares);
         out.direct[size(j)] += pair;
-        squares[size(j)] = pair * s.delta[size(j)] * s.delta[size(j)];
-        d_G[G.at(t, j)] += W.total * L * s.delta[size(j)];
+        out.direct_lost[size(j)] += lost_of(W.magnitudes, W_lost, weight, weight_lost) + g1 * kTiny;
+        squares[size(j)] = pair * delta * delta;
+        losses[size(j)] = lost_of(M1, M_lost, g1, G_lost);
+        d_G[G.at(t, j)] += M;
         exponent += s.exponent[size(j)];
       }
-      double past = 0;
-      for (std::int64_t m = 0; m <= t; ++m) out.across[size(m)] += past, past += squares[size(m)];
+      double past = 0, past_lost = 0;
+      for (std::int64_t m = 0; m <= t; ++m) {
+        out.across[size(m)] += past, past += squares[size(m)];
+        out.across_lost[size(m)] += past_lost, past_lost += losses[size(m)];
+      }
     }
     return out;
   }
@@ -230,66 +298,84 @@ class Gradients {
                 std::vector<Parts>& d_C) {
     const std::int64_t group = in_.group_of(head);
     const std::size_t count = size(P_ * N_), unit = size(row * H_ + head);
+    const double operand_lost = operand_lost_ + kTiny;
     const Head s = head_at(in_, row, head, contract_);
     const Pairs pairs = pairs_of(row, head, s, G, d_G);
     double window = 0;
     for (const double c : s.window) window = std::max(window, c);
 
-    std::vector<Field> h(size(T_) + 1, Field(count));  // before each token
+    std::vector<Field> h(size(T_) + 1, Field(count, operand_lost_));  // before each token
     if (!in_.initial_state.empty()) h[0].start(&in_.initial_state[unit * count]);
     for (std::int64_t t = 0; t < T_; ++t) {
       Field& after = h[size(t) + 1] = h[size(t)];
       after.decay(s, t);
       const double *x = channels(in_.x, row, t, head), *B = vectors(in_.B, row, t, group);
       for (std::size_t i = 0; i < count; ++i) {
-        const double xB = x[i / size(N_)] * B[i % size(N_)];
-        after.add(i, s.delta[size(t)] * xB, std::fabs(xB) * s.delta_error[size(t)]);
+        const double x1 = std::fabs(x[i / size(N_)]), B1 = std::fabs(B[i % size(N_)]), delta = s.delta[size(t)];
+        after.add(i, delta * x[i / size(N_)] * B[i % size(N_)], x1 * B1 * s.delta_error[size(t)],
+                  (1 + delta) * (1 + x1 * B1) * kTiny + (x1 + B1) * (delta * stored_lost_ + operand_lost));
       }
     }
-    Field q(count);
+    Field q(count, operand_lost_);
     if (!g_.d_final_state.empty()) q.start(&g_.d_final_state[unit * count]);
     for (std::int64_t t = T_ - 1; t >= 0; --t) {
       if (t + 1 < T_) q.decay(s, t + 1);
       const double *x = channels(in_.x, row, t, head), *B = vectors(in_.B, row, t, group),
-                   *C = vectors(in_.C, row, t, group), *dy = channels(gated_, row, t, head);
+                   *C = vectors(in_.C, row, t, group), *dy = channels(gated_, row, t, head),
+                   *dy_lost = channels(gated_lost_, row, t, head);
       const double delta = s.delta[size(t)], delta_error = s.delta_error[size(t)], a = s.decay[size(t)];
       const Field &before = h[size(t)], &after = h[size(t) + 1];
       Parts in, e;
+      std::vector<OfHead> B_of_head(size(N_)), C_of_head(size(N_));
       for (std::int64_t p = 0; p < P_; ++p) {
         Parts d_x;
         for (std::int64_t n = 0; n < N_; ++n) {
           const std::size_t i = size(p * N_ + n), of_group = size(t * N_ + n);
-          q.add(i, dy[p] * C[n], 0);
-          weigh(d_C[of_group], after, i, dy[p]);
-          weigh(d_B[of_group], q, i, delta * x[p]);
-          d_B[of_group].functions += std::fabs(x[p] * q.value[i]) * delta_error;
-          weigh(d_x, q, i, B[n]);
-          weigh(in, q, i, x[p] * B[n]);
+          const double dy1 = std::fabs(dy[p]), C1 = std::fabs(C[n]), x1 = std::fabs(x[p]), B1 = std::fabs(B[n]);
+          q.add(i, dy[p] * C[n], 0,
+                lost_of(dy[p], dy_lost[p], C[n], stored_lost_) + (dy1 + C1) * operand_lost + dy1 * C1 * kTiny);
+          weigh(d_C[of_group], after, i, dy[p], dy_lost[p]);
+          weigh(d_B[of_group], q, i, delta * x[p], delta * stored_lost_ + operand_lost + x1 * kTiny);
+          d_B[of_group].functions += x1 * std::fabs(q.value[i]) * delta_error;
+          d_B[of_group].floor += delta * kTiny;
+          C_of_head[size(n)].add(dy[p], after, i), B_of_head[size(n)].add(delta * x[p], q, i);
+          weigh(d_x, q, i, B[n], stored_lost_);
+          weigh(in, q, i, x[p] * B[n], lost_of(x[p], stored_lost_, B[n], stored_lost_));
+          in.floor += (x1 + B1) * kTiny;
           const double product = a * q.value[i] * before.value[i];
           e.value += product, e.carried2 += product * product;
           e.products2 += a * a * q.squares[i] * before.squares[i];
           e.magnitudes += a * q.magnitudes[i] * before.magnitudes[i];
+          e.floor += lost_of(q.magnitudes[i], q.floor[i], before.magnitudes[i], before.floor[i]);
           e.drift += a * (std::fabs(q.value[i]) * before.drift[i] + std::fabs(before.value[i]) * q.drift[i]);
           e.walk2 +=
               a * a * (q.value[i] * q.value[i] * before.walk2[i] + before.value[i] * before.value[i] * q.walk2[i]);
         }
         d_x.window = window;
+        d_x.floor += pairs.x_lost[size(t * P_ + p)];
         finish(d_x, pairs.x[size(t * P_ + p)], static_cast<double>(N_));
         d_x = scaled(d_x, delta, delta_error);
         const std::size_t to = (token_of(row, t) * size(H_) + size(head)) * size(P_) + size(p);
         if (!in_.D.empty()) {
-          const double D = in_.D[size(in_.D_per_channel ? head * P_ + p : head)] * dy[p];
-          d_x.value += D, d_x.tokens2 += D * D, d_x.magnitudes += std::fabs(D);
-          d_x.functions += std::fabs(D) * gate_error_;
+          const double D = in_.D[size(in_.D_per_channel ? head * P_ + p : head)], skip = D * dy[p];
+          d_x.value += skip, d_x.tokens2 += skip * skip, d_x.magnitudes += std::fabs(skip);
+          d_x.functions += std::fabs(skip) * gate_error_;
+          d_x.floor += std::fabs(D) * dy_lost[p];
         }
         d_x.floor += kTiny;
         put(out_.x, to, in_.dtype, d_x, 0);
+      }
+      for (std::int64_t n = 0; n < N_; ++n) {
+        const std::size_t i = size(t * N_ + n);
+        d_B[i].walk2 += B_of_head[size(n)].trees2(window, pairs.B[i]), d_B[i].floor += pairs.B_lost[i];
+        d_C[i].walk2 += C_of_head[size(n)].trees2(window, pairs.C[i]), d_C[i].floor += pairs.C_lost[i];
       }
       // e_t's own factor, and its square: sums of increments with a q that has cancelled, or not.
       e.drift += s.drift[size(t)] * std::fabs(e.value);
       e.walk2 += 2 * std::pow(s.window[size(t)] * e.value, 2);
       e.carried2 += e.value * e.value;
       in.window = e.window = window;
+      in.floor += pairs.direct_lost[size(t)], e.floor += pairs.across_lost[size(t)];
       finish(in, pairs.direct[size(t)], static_cast<double>(N_ * P_));
       finish(e, pairs.across[size(t)], static_cast<double>(N_ * P_));
       steps(row, head, t, in, e, delta, delta_error);
@@ -297,7 +383,7 @@ class Gradients {
     if (T_ > 0) q.decay(s, 0);
     for (std::size_t i = 0; i < out_.initial_state.limit.size() / size(in_.batch * H_); ++i) {
       Parts p;
-      weigh(p, q, i, 1);
+      weigh(p, q, i, 1, 0);
       p.window = window;
       finish(p, 0, 1);
       const bool bf16 = in_.dtype == DType::bfloat16 || g_.initial_state_dtype == DType::bfloat16;
@@ -337,14 +423,19 @@ class Gradients {
   // dD = sum of dy silu(z) x, before any rounding.
   void skip() {
     std::vector<Sum> sums(in_.D.size());
+    Values losses(in_.D.size(), kTiny);
     const std::int64_t per_head = in_.D_per_channel ? 1 : P_;
-    for (std::size_t i = 0; i < in_.x.size(); ++i) sums[i % size(H_ * P_) / size(per_head)].add(gated_[i] * in_.x[i]);
+    for (std::size_t i = 0; i < in_.x.size(); ++i) {
+      const std::size_t to = i % size(H_ * P_) / size(per_head);
+      sums[to].add(gated_[i] * in_.x[i]);
+      losses[to] += lost_of(gated_[i], gated_lost_[i], in_.x[i], stored_lost_);
+    }
     const double terms = static_cast<double>(in_.batch * T_ * per_head);
     for (std::size_t i = 0; i < sums.size(); ++i) {
       const auto error = [&](const Budget& b) {
         return order_error(sums[i], accumulator_updates(terms, contract_), b.per_element, contract_) +
                b.rounding * term_error(sums[i], 2, b.per_element) + sums[i].magnitudes * gate_error_ +
-               operand_of_float32() * b.per_element * std::sqrt(sums[i].squares) + terms * kTiny * (1 + largest_);
+               operand_of_float32() * b.per_element * std::sqrt(sums[i].squares) + losses[i];
       };
       out_.D.limit[i] = with_rounding(true, DType::float32, sums[i].total, error(kLimit));
       out_.D.freedom[i] = error(kFreedom);
@@ -363,7 +454,7 @@ class Gradients {
         const double product = std::fabs(g_.d_y[i] * g_.ungated_y[i]);
         return std::fabs(g_.d_y[i]) * of_u * (std::fabs(g.derivative) + g.derivative_error) +
                product * (g.derivative_error + 2 * b.rounding * kUnit * std::fabs(g.derivative)) +
-               (3 + std::fabs(g_.ungated_y[i]) + std::fabs(g.derivative)) * kTiny;
+               (1 + std::fabs(g_.d_y[i])) * (1 + std::fabs(g_.ungated_y[i])) * (1 + std::fabs(g.derivative)) * kTiny;
       };
       const double value = g_.d_y[i] * g_.ungated_y[i] * gate_at(in_.z[i], kLimit, contract_).derivative;
       out_.z.limit[i] = with_rounding(true, in_.dtype, value, error(u.limit[i], kLimit));
@@ -376,10 +467,10 @@ class Gradients {
   const assay_contract& contract_;
   Errors errors_;
   std::int64_t T_, H_, P_, N_;
-  std::vector<Parts> d_A_, d_bias_;  // by head
-  Values gated_;                     // dy silu(z)
-  double gate_error_;                // the largest relative error of silu(z)
-  double largest_ = 0;               // of the inputs
+  std::vector<Parts> d_A_, d_bias_;    // by head
+  Values gated_, gated_lost_;          // dy silu(z); what underflows of it, and of it as an operand
+  double gate_error_;                  // the largest relative error of silu(z)
+  double stored_lost_, operand_lost_;  // of an operand that is stored, that is computed
   ScanGradientTolerance out_;
 };
 

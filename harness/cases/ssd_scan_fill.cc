@@ -160,6 +160,15 @@ ScanInputs real_inputs(const ScanProblem& p, const Draws& draws) {
       return kScales[kind.integer(row, 0, static_cast<std::int64_t>(std::size(kScales)) - 1)];
     };
     for (std::size_t i = 0; i < in.x.size(); ++i) in.x[i] *= scale(i / static_cast<std::size_t>(p.head_dim));
+    // As a convolution's silu leaves them: some tokens hold both 1,000 and what it leaves of -80.
+    const Random saturated(p.seed, "saturated");
+    const auto conv_output = [&](double v, std::size_t row) {
+      v *= saturated.uniform(row) < 0.5 ? 1 : 0x1p9;
+      return v / (1 + std::exp(-v));
+    };
+    const auto N = static_cast<std::size_t>(p.state_size);
+    for (std::size_t i = 0; i < in.B.size(); ++i) in.B[i] = conv_output(in.B[i], 2 * (i / N));
+    for (std::size_t i = 0; i < in.C.size(); ++i) in.C[i] = conv_output(in.C[i], 2 * (i / N) + 1);
     for (std::size_t i = 0; i < in.initial_state.size(); ++i)
       in.initial_state[i] *= scale((std::size_t{1} << 40) + i / static_cast<std::size_t>(p.state_size));
   }

@@ -22,6 +22,10 @@
 //               and down, cum_t has the variance 2 (4/3) (u c)^2 / 3, and so has each cum_j: sqrt(8/3) u c (|y|, and
 //               sqrt(sum q_j^2)) / sqrt(3).
 //   functions   exp of L_tj; Delta_j as a factor: at their worst.
+//   floor       what is lost below 2^-126 (kTiny), once for each intermediate result, times the factors it has yet to
+//               meet. Of t_jn, L <= 1 left out: C B and C B L -> Delta x;  C B L Delta -> x;  L -> C B Delta x;
+//               L Delta -> C B x;  L Delta B -> C x;  Delta x -> C B;  x B -> C Delta;  h -> C;  y -> 1. A stored
+//               operand of a tensor core errs by operand_floor besides, whatever else is in t_jn being large.
 //
 // The final state is the same with t_jn = L_Tj Delta_j x_j B_jn in the place of q_j.
 #include "harness/cases/ssd_scan_limits.h"
@@ -40,12 +44,14 @@ using Values = std::vector<double>;
 // The state of one head along time, [head_dim, state_size], with what its errors are made of.
 class State {
  public:
-  // `initial`: of all rows and heads; empty: zeros.
-  State(const ScanOperands& in, std::int64_t row, std::int64_t head, std::span<const double> initial)
+  // `initial`: of all rows and heads; empty: zeros. `stored_floor`: of an operand that is stored.
+  State(const ScanOperands& in, std::int64_t row, std::int64_t head, std::span<const double> initial,
+        double stored_floor)
       : in_(in),
         row_(row),
         head_(head),
         count_(in.head_dim * in.state_size),
+        stored_floor_(stored_floor),
         h_(size(count_)),
         squares_(h_),
         magnitudes_(h_),
@@ -80,7 +86,8 @@ class State {
         drift_[i] = a * drift_[i] + s.drift[size(t)] * std::fabs(kept);
         walk2_[i] = a * a * walk2_[i] + 2 * c * c * kept * kept;
         functions_[i] = a * functions_[i] + std::fabs(Bx) * s.delta_error[size(t)];
-        floor_[i] += (1 + std::fabs(x[p])) * kTiny;
+        const double B1 = std::fabs(B[n]), x1 = std::fabs(x[p]);
+        floor_[i] += (1 + x1 + B1 + delta + (1 + delta) * B1 * x1) * kTiny + delta * (B1 + x1) * stored_floor_;
       }
   }
 
@@ -111,6 +118,7 @@ class State {
  private:
   const ScanOperands& in_;
   std::int64_t row_, head_, count_;
+  double stored_floor_;
   Values h_, squares_, magnitudes_, largest2_, drift_, walk2_, functions_, floor_;
   double tokens_ = 0;   // that the state is made of
   double window_ = -1;  // the largest c of all tokens; -1: there was none
@@ -120,13 +128,14 @@ class State {
 class Output {
  public:
   Output(const ScanOperands& in, std::int64_t row, std::int64_t head, const Head& steps, const Products& products,
-         const assay_contract& contract)
+         const assay_contract& contract, double stored_floor)
       : in_(in),
         row_(row),
         head_(head),
         s_(steps),
         g_(products),
         contract_(contract),
+        stored_floor_(stored_floor),
         parts_(size(in.head_dim)),
         exponents_(size(in.seq_len)) {}
 
@@ -142,8 +151,7 @@ class Output {
       if (j == first || exponent < kNothingLeft) break;
     }
     const double* C = &in_.C[size(((row_ * in_.seq_len + t) * in_.groups + in_.group_of(head_)) * in_.state_size)];
-    double C_magnitudes = 0;
-    for (std::int64_t n = 0; n < in_.state_size; ++n) C_magnitudes += std::fabs(C[n]);
+    const double C_magnitudes = magnitudes(C);
     if (begin < 0 && j == 0 && !in_.initial_state.empty()) add_initial(C, std::exp(exponent), exponent);
     for (; j <= t; ++j) add_token(t, j, C_magnitudes);
     for (std::int64_t p = 0; p < in_.head_dim; ++p) finish(parts_[size(p)], t, p, first, window, C, state);
@@ -151,6 +159,12 @@ class Output {
   }
 
  private:
+  double magnitudes(const double* vector) const {
+    double sum = 0;
+    for (std::int64_t n = 0; n < in_.state_size; ++n) sum += std::fabs(vector[n]);
+    return sum;
+  }
+
   void add_initial(const double* C, double decay, double exponent) {
     const double* initial = &in_.initial_state[size((row_ * in_.heads + head_) * in_.head_dim * in_.state_size)];
     for (std::int64_t p = 0; p < in_.head_dim; ++p) {
@@ -158,7 +172,8 @@ class Output {
       for (std::int64_t n = 0; n < in_.state_size; ++n) {
         const double term = C[n] * decay * initial[p * in_.state_size + n];
         out.value += term, out.products2 += term * term, out.magnitudes += std::fabs(term);
-        out.floor += std::fabs(C[n]) * (1 + std::fabs(initial[p * in_.state_size + n])) * kTiny;
+        const double C1 = std::fabs(C[n]), h1 = std::fabs(initial[p * in_.state_size + n]);
+        out.floor += (1 + C1) * (1 + h1) * kTiny + decay * h1 * stored_floor_;
       }
       out.tokens2 += out.value * out.value;
       out.functions += std::fabs(out.value) * exp_error(exponent, contract_);
@@ -168,11 +183,15 @@ class Output {
   void add_token(std::int64_t t, std::int64_t j, double C_magnitudes) {
     const double L = std::exp(exponents_[size(j)]), LDelta = L * s_.delta[size(j)], G = g_.sum[g_.at(t, j)];
     const double weight = G * LDelta, squares = LDelta * LDelta * g_.squares[g_.at(t, j)];
-    const double magnitudes = LDelta * g_.magnitudes[g_.at(t, j)];
+    const double CB = g_.magnitudes[g_.at(t, j)], delta = s_.delta[size(j)];
+    const double B_magnitudes =
+        magnitudes(&in_.B[size(((row_ * in_.seq_len + j) * in_.groups + in_.group_of(head_)) * in_.state_size)]);
     const double function = std::fabs(G) * L * s_.delta_error[size(j)] +
                             (j == t ? 0 : std::fabs(weight) * exp_error(exponents_[size(j)], contract_));
     const double drift = s_.drift[size(j)], c2 = 2 * s_.window[size(j)] * s_.window[size(j)];
-    const double floor = (1 + std::fabs(G) * s_.delta[size(j)] + C_magnitudes) * kTiny;
+    const double floor = (CB + C_magnitudes * (1 + delta)) * kTiny + CB * LDelta * stored_floor_;
+    const double floor_of_x =
+        (1 + delta + CB * (1 + delta) + C_magnitudes) * kTiny + LDelta * (C_magnitudes + B_magnitudes) * stored_floor_;
     const double* x = &in_.x[size(((row_ * in_.seq_len + j) * in_.heads + head_) * in_.head_dim)];
     for (std::int64_t p = 0; p < in_.head_dim; ++p) {
       Parts& out = parts_[size(p)];
@@ -183,9 +202,9 @@ class Output {
       out.tokens2 += q * q;
       out.products2 += squares * x2;
       out.operands2 += std::max(q * q, squares * x2);
-      out.magnitudes += magnitudes * std::fabs(x[p]);
+      out.magnitudes += LDelta * CB * std::fabs(x[p]);
       out.functions += function * std::fabs(x[p]);
-      out.floor += floor * std::fabs(x[p]);
+      out.floor += floor + floor_of_x * std::fabs(x[p]);
     }
   }
 
@@ -209,6 +228,7 @@ class Output {
   const Head& s_;
   const Products& g_;
   const assay_contract& contract_;
+  double stored_floor_;
   std::vector<Parts> parts_;
   Values exponents_;  // of L_tj
 };
@@ -222,13 +242,14 @@ class HeadTolerance {
         head_(head),
         contract_(contract),
         errors_(in.dtype, contract),
+        stored_floor_(in.dtype == DType::float32 ? operand_floor(contract) : 0),
         exact_(exact),
         steps_(head_at(in, row, head, contract)),
         only_functions_err_(exact && steps_.decays_are_exact) {}
 
   void scan(const Products& products, Tolerance& y, Tolerance& final_state) const {
-    State state(in_, row_, head_, in_.initial_state);
-    Output output(in_, row_, head_, steps_, products, contract_);
+    State state(in_, row_, head_, in_.initial_state, stored_floor_);
+    Output output(in_, row_, head_, steps_, products, contract_, stored_floor_);
     for (std::int64_t t = 0; t < in_.seq_len; ++t) {
       state.step(steps_, t);
       const std::vector<Parts>& parts = output.at(t, state);
@@ -239,7 +260,7 @@ class HeadTolerance {
   }
 
   void document(std::int64_t m, Tolerance& varlen_states) const {
-    State state(in_, row_, head_, {});
+    State state(in_, row_, head_, {}, stored_floor_);
     const auto end = static_cast<std::int64_t>(in_.cu_seqlens[size(m + 1)]);
     for (auto t = static_cast<std::int64_t>(in_.cu_seqlens[size(m)]); t < end; ++t) state.step(steps_, t);
     put_state(varlen_states, m, in_.dtype, state);
@@ -281,6 +302,7 @@ class HeadTolerance {
   std::int64_t row_, head_;
   const assay_contract& contract_;
   Errors errors_;
+  double stored_floor_;
   bool exact_;
   Head steps_;
   bool only_functions_err_;
