@@ -29,6 +29,7 @@ set(assay_kernel_host_sources   # the families' plans
   gemm/gemm.cc
   mamba2_decode_step/mamba2_decode_step.cc
   mamba2_mixer/mamba2_mixer.cc
+  mamba2_mixer/mamba2_mixer_backward.cc
   rms_norm/rms_norm.cc
   ssd_scan/ssd_scan.cc
   ssd_scan/ssd_scan_backward.cc

@@ -11,6 +11,7 @@
 #include "cuda/gated_rms_norm/gated_rms_norm.h"
 #include "cuda/gemm/gemm.h"
 #include "cuda/mamba2_decode_step/mamba2_decode_step.h"
+#include "cuda/mamba2_mixer/sizes.h"
 #include "cuda/mamba2_mixer/steps.h"
 #include "cuda/ssd_scan/ssd_scan.h"
 #include "cuda/ssm_state_update/ssm_state_update.h"
@@ -19,42 +20,7 @@ namespace assay::gpu {
 namespace {
 
 using bf16 = __nv_bfloat16;
-
-constexpr std::size_t kAlignment = 256;
-
-std::size_t bytes_of(std::int64_t elements, std::size_t element_size) {
-  return static_cast<std::size_t>(elements) * element_size;
-}
-
-void check_dims(const char* function, const Mamba2MixerDims& d) {
-  constexpr std::int64_t kMax = 1 << 20;  // the products below stay far below 2^63
-  const auto size = [&](const char* name, std::int64_t found, std::int64_t least, std::int64_t most) {
-    require(found >= least && found <= most, function, ": ", name, " = ", found, "; want ", least, " .. ", most);
-  };
-  size("batch", d.batch, 0, kMax);
-  size("seq_len", d.seq_len, 0, 1 << 30);
-  size("hidden_size", d.hidden_size, 1, kMax);
-  size("heads", d.heads, 1, kMax);
-  size("head_dim", d.head_dim, 1, kMax);
-  size("state_size", d.state_size, 1, kMax);
-  size("taps", d.taps, 1, 1 << 16);
-  require(d.groups >= 1 && d.heads % d.groups == 0, function, ": groups = ", d.groups,
-          "; want a divisor of heads = ", d.heads);
-}
-
-SsdScanDims scan_dims(const Mamba2MixerDims& d) {
-  return {.batch = d.batch,
-          .seq_len = d.seq_len,
-          .heads = d.heads,
-          .head_dim = d.head_dim,
-          .groups = d.groups,
-          .state_size = d.state_size,
-          .x_stride = d.conv_channels(),
-          .dt_stride = d.projected(),
-          .B_stride = d.conv_channels(),
-          .C_stride = d.conv_channels(),
-          .z_stride = d.inner()};
-}
+using mamba2_mixer::bytes_of, mamba2_mixer::check_dims, mamba2_mixer::scan_dims;
 
 // Where everything lies that is not an argument: one after the other in the workspace.
 struct Layout {
@@ -64,10 +30,7 @@ struct Layout {
   std::size_t bytes = 0;
 
   Layout(const Mamba2MixerDims& d, std::size_t element_size) {
-    const auto place = [&](std::size_t& at, std::size_t size) {
-      at = bytes;
-      bytes += (size + kAlignment - 1) / kAlignment * kAlignment;
-    };
+    const auto place = [&](std::size_t& at, std::size_t size) { at = mamba2_mixer::place(bytes, size); };
     const auto tokens = [&](std::int64_t width) { return bytes_of(d.tokens() * width, element_size); };
     place(masked, tokens(d.hidden_size));
     place(projected, tokens(d.projected()));
@@ -231,7 +194,7 @@ class Mixer {
                                                   .weight = p.norm_weight,
                                                   .eps = p.eps,
                                                   .out = taps.normed,
-                                                  .rstd = nullptr},
+                                                  .rstd = taps.rstd},
                            stream_, method_);
   }
   void project_back() const {

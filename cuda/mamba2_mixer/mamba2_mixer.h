@@ -1,4 +1,5 @@
-// The Mamba-2 mixer, forward, on its three paths: in_proj, causal convolution, scan, gated norm, out_proj.
+// The Mamba-2 mixer, forward on its three paths and backward in training: in_proj, causal convolution, scan, gated
+// norm, out_proj.
 //
 //   z | xBC | dt = (u m) in_proj^T      x | B | C = silu(conv(xBC))      y = scan(x, dt, B, C), A = -exp(A_log)
 //   out = norm(y, z) out_proj^T
@@ -58,6 +59,8 @@ struct Mamba2MixerTaps {
   T* convolved = nullptr;  // [batch, seq_len, conv_channels]: x, B, C
   T* scanned = nullptr;    // [batch, seq_len, inner]: y
   T* normed = nullptr;     // [batch, seq_len, inner]
+  float* rstd =
+      nullptr;  // [groups, tokens] of the norm, for the backward; null: not written, as by decode's fused step
 };
 
 template <class T>
@@ -98,10 +101,49 @@ void mamba2_mixer_decode(const Mamba2MixerDims& dims, const Mamba2MixerParams<T>
                          const Mamba2MixerForward<T>& tensors, const Mamba2MixerCache<T, S>& cache, cudaStream_t stream,
                          Method method = Method::automatic);
 
-// Asynchronous on `stream`. They throw std::invalid_argument, before any launch of the step whose argument is unusable,
-// and what linear_forward throws. Types: T float or bf16; S = float or bf16.
+// Gradients of the parameters: their shapes, and null iff they are. Overwritten.
+template <class T>
+struct Mamba2MixerParamGradients {
+  T* in_proj_weight;
+  T* in_proj_bias;
+  T* conv_weight;
+  T* conv_bias;
+  float* dt_bias;
+  float* A_log;  // dA A
+  float* D;
+  T* norm_weight;
+  T* out_proj_weight;
+  T* out_proj_bias;
+};
 
-// Of all three paths.
+template <class T>
+struct Mamba2MixerBackward {
+  const T* hidden_states;  // as in the forward
+  const std::int32_t* mask;
+  const std::int32_t* seq_idx;
+  // What the forward saves for it: the taps projected, convolved, scanned, normed and rstd, as it wrote them. The
+  // others are not read: u m and A are cheaper to form again.
+  Mamba2MixerTaps<T> saved;
+  const T* d_out;      // [batch, seq_len, hidden_size]
+  T* d_hidden_states;  // [batch, seq_len, hidden_size]; zeros where the mask is
+  Mamba2MixerParamGradients<T> d_params;
+  void* workspace;  // mamba2_mixer_backward_workspace(dims, sizeof(T), method) bytes, 256-byte aligned
+};
+
+// The gradients of mamba2_mixer_train_forward: the steps' own backwards, from the last to the first. Every gradient
+// between two steps has type T and is rounded once (dA: float). A masked token passes none to hidden_states, but the
+// parameters behind in_proj's weight see it as any other.
+template <class T>
+void mamba2_mixer_train_backward(const Mamba2MixerDims& dims, const Mamba2MixerParams<T>& params,
+                                 const Mamba2MixerBackward<T>& tensors, cudaStream_t stream,
+                                 Method method = Method::automatic);
+
+// Asynchronous on `stream`. They throw std::invalid_argument, before any launch of the step whose argument is unusable,
+// and what linear_forward and linear_backward throw. Types: T float or bf16; S = float or bf16.
+
+// Of the three paths forward.
 std::size_t mamba2_mixer_workspace(const Mamba2MixerDims& dims, std::size_t element_size);
+std::size_t mamba2_mixer_backward_workspace(const Mamba2MixerDims& dims, std::size_t element_size,
+                                            Method method = Method::automatic);
 
 }  // namespace assay::gpu

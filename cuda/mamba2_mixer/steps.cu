@@ -1,7 +1,9 @@
-// The small steps of the Mamba-2 mixer: padding mask, decay rates, the convolution's cache, the rounding of the state.
+// The small steps of the Mamba-2 mixer: padding mask, decay rates and their gradient, the convolution's cache, the
+// rounding of the state, the gradient of a slice.
 //
 // Method     one thread per element; append_columns: per channel of a batch row, which moves a handful of columns
-// Cost       memory-bound. The mask reads and writes the input once more; the others are small beside the scan: the
+// Cost       memory-bound. The mask reads and writes the input once more, place_slice the gate's gradient; the others
+// are small beside the scan: the
 //            cache of the convolution is taps rows of in_proj's output, the state is written once
 #include "cuda/common/planted.h"
 #include "cuda/common/vec.cuh"
@@ -63,6 +65,21 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+__global__ void __launch_bounds__(kThreads)
+    decay_rates_backward_kernel(const float* __restrict__ A, const float* __restrict__ d_A, std::int64_t heads,
+                                float* __restrict__ d_A_log) {
+  const std::int64_t h = global_thread();
+  if (h < heads) d_A_log[h] = d_A[h] * A[h];
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    place_slice_kernel(const T* __restrict__ from, std::int64_t size, std::int64_t width, T* __restrict__ to,
+                       std::int64_t row_stride) {
+  const std::int64_t i = global_thread();
+  if (i < size) to[i / width * row_stride + i % width] = from[i];
+}
+
 simt::Launch launch_for(std::int64_t threads, cudaStream_t stream) {
   return {.grid = dim3(static_cast<unsigned>((threads + kThreads - 1) / kThreads)),
           .block = dim3(kThreads),
@@ -94,11 +111,24 @@ void round_state(const float* in, std::int64_t size, Out* out, cudaStream_t stre
   simt::launch(round_state_kernel<Out>, launch_for(size, stream), in, size, out);
 }
 
+void decay_rates_backward(const float* A, const float* d_A, std::int64_t heads, float* d_A_log, cudaStream_t stream) {
+  simt::launch(decay_rates_backward_kernel, launch_for(heads, stream), A, d_A, heads, d_A_log);
+}
+
+template <class T>
+void place_slice(const T* from, std::int64_t rows, std::int64_t width, T* to, std::int64_t row_stride,
+                 cudaStream_t stream) {
+  if (rows == 0) return;
+  simt::launch(place_slice_kernel<T>, launch_for(rows * width, stream), from, rows * width, width, to, row_stride);
+}
+
 using bf16 = __nv_bfloat16;
 template void apply_mask(const float*, const std::int32_t*, std::int64_t, std::int64_t, float*, cudaStream_t);
 template void apply_mask(const bf16*, const std::int32_t*, std::int64_t, std::int64_t, bf16*, cudaStream_t);
 template void append_columns(const AppendColumns<float>&, cudaStream_t);
 template void append_columns(const AppendColumns<bf16>&, cudaStream_t);
 template void round_state(const float*, std::int64_t, bf16*, cudaStream_t);
+template void place_slice(const float*, std::int64_t, std::int64_t, float*, std::int64_t, cudaStream_t);
+template void place_slice(const bf16*, std::int64_t, std::int64_t, bf16*, std::int64_t, cudaStream_t);
 
 }  // namespace assay::gpu::mamba2_mixer

@@ -32,4 +32,12 @@ void append_columns(const AppendColumns<T>& append, cudaStream_t stream);
 template <class Out>
 void round_state(const float* in, std::int64_t size, Out* out, cudaStream_t stream);
 
+// d_A_log[h] = d_A[h] A[h]
+void decay_rates_backward(const float* A, const float* d_A, std::int64_t heads, float* d_A_log, cudaStream_t stream);
+
+// A compact tensor into a slice of a wider one.   from [rows, width]   to [rows, width], row_stride apart
+template <class T>
+void place_slice(const T* from, std::int64_t rows, std::int64_t width, T* to, std::int64_t row_stride,
+                 cudaStream_t stream);
+
 }  // namespace assay::gpu::mamba2_mixer
