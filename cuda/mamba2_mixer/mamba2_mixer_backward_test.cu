@@ -1,12 +1,11 @@
-// Every gradient of the layer against differences of its definition in double, and the border.
+// Every gradient of the layer in float32 against differences of its definition in double, and the border. In bfloat16
+// the harness judges it, step by step.
 #include <gtest/gtest.h>
 
 #include "cuda/mamba2_mixer/testing.h"
 
 namespace assay::gpu {
 namespace {
-
-using bf16 = __nv_bfloat16;
 
 template <class T>
 std::vector<double> widened(const std::vector<T>& values) {
@@ -165,12 +164,6 @@ TEST(Mamba2MixerBackward, OfMaskedTokensAndDocuments) {
       }
     }
   }
-}
-
-// Four tensors rounded on the way there and six on the way back, by 2^-9 each; a step amplifies at most fourfold.
-TEST(Mamba2MixerBackward, InBfloat16) {
-  expect_gradients(Layer<bf16>{.d = with_tokens(kTiny, 21)}, 4 * 10 * 0x1p-9);
-  expect_gradients(Layer<bf16>{.d = kOdd}, 4 * 10 * 0x1p-9);
 }
 
 TEST(Mamba2MixerBackward, OfNoTokensIsZero) {

@@ -3,8 +3,8 @@
 //
 // Method     one thread per element; append_columns: per channel of a batch row, which moves a handful of columns
 // Cost       memory-bound. The mask reads and writes the input once more, place_slice the gate's gradient; the others
-// are small beside the scan: the
-//            cache of the convolution is taps rows of in_proj's output, the state is written once
+//            are small beside the scan: the cache of the convolution is taps rows of in_proj's output, the state is
+//            written once
 #include "cuda/common/planted.h"
 #include "cuda/common/vec.cuh"
 #include "cuda/mamba2_mixer/steps.h"
