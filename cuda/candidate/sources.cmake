@@ -41,6 +41,8 @@ set(assay_glue_sources   # with one of device_*.cc and one of flavour_*.cc
   candidate/gated_rms_norm_ops.cc
   candidate/linear_ops.cc
   candidate/mamba2_decode_step_ops.cc
+  candidate/mamba2_mixer_backward_ops.cc
+  candidate/mamba2_mixer_call.cc
   candidate/mamba2_mixer_ops.cc
   candidate/operation.cc
   candidate/rms_norm_ops.cc

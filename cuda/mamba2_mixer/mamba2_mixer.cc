@@ -68,14 +68,15 @@ class Mixer {
     settle(taps.normed, layout_.normed);
   }
 
-  // zxbcdt = (u m) in_proj^T, and A.
+  // zxbcdt = (u m) in_proj^T
   void project() const {
     if (t.mask) mamba2_mixer::apply_mask(t.hidden_states, t.mask, d.tokens(), d.hidden_size, taps.masked, stream_);
     const bool is_masked = t.mask && !planted<Break::mixer_mask_forgotten>;
     linear(is_masked ? taps.masked : t.hidden_states, d.hidden_size, p.in_proj_weight, p.in_proj_bias, d.projected(),
            taps.projected);
-    mamba2_mixer::decay_rates(p.A_log, d.heads, taps.A, stream_);
   }
+
+  void find_rates() const { mamba2_mixer::decay_rates(p.A_log, d.heads, taps.A, stream_); }
 
   void convolve(const T* initial_state, const std::int32_t* seq_idx) const {
     causal_conv1d_forward(conv_dims(),
@@ -278,6 +279,7 @@ void mamba2_mixer_train_forward(const Mamba2MixerDims& dims, const Mamba2MixerPa
                                 const Mamba2MixerForward<T>& tensors, const std::int32_t* seq_idx, cudaStream_t stream,
                                 Method method) {
   const Mixer<T> mixer("mamba2_mixer_train_forward", dims, params, tensors, stream, method);
+  mixer.find_rates();  // of no tokens, too: the gradient of A_log reads them
   if (dims.tokens() == 0) return;
   mixer.project();
   mixer.convolve(nullptr, seq_idx);
@@ -295,6 +297,7 @@ void mamba2_mixer_prefill(const Mamba2MixerDims& dims, const Mamba2MixerParams<T
   check_cache(function, dims, cache);
   if (dims.batch == 0) return;
   mixer.project();
+  mixer.find_rates();
   T* const earlier = continued && dims.taps > 1 ? mixer.earlier() : nullptr;
   mixer.append_columns(cache.conv_state, !continued && dims.seq_len != 1, earlier);
   mixer.convolve(earlier, nullptr);
@@ -319,6 +322,7 @@ void mamba2_mixer_decode(const Mamba2MixerDims& dims, const Mamba2MixerParams<T>
   check_cache(function, dims, cache);
   if (dims.batch == 0) return;
   mixer.project();
+  mixer.find_rates();
   if (mixer.fuses(cache)) {
     mixer.decode_step(cache);
   } else {
@@ -329,10 +333,34 @@ void mamba2_mixer_decode(const Mamba2MixerDims& dims, const Mamba2MixerParams<T>
   mixer.project_back();
 }
 
+template <class T>
+void mamba2_mixer_copy_taps(const Mamba2MixerDims& d, const Mamba2MixerTaps<T>& from, const Mamba2MixerTaps<T>& to,
+                            cudaStream_t stream) {
+  check_dims("mamba2_mixer_copy_taps", d);
+  const auto copy = [&]<class U>(const U* source, U* copied, std::int64_t rows, std::int64_t width) {
+    if (source && copied) mamba2_mixer::place_slice(source, rows, width, copied, width, stream);
+  };
+  copy(from.masked, to.masked, d.tokens(), d.hidden_size);
+  copy(from.projected, to.projected, d.tokens(), d.projected());
+  copy(from.A, to.A, 1, d.heads);
+  copy(from.convolved, to.convolved, d.tokens(), d.conv_channels());
+  copy(from.scanned, to.scanned, d.tokens(), d.inner());
+  copy(from.normed, to.normed, d.tokens(), d.inner());
+  copy(from.rstd, to.rstd, d.groups, d.tokens());
+}
+
+const char* mamba2_mixer_scan_variant(const Mamba2MixerDims& dims, std::size_t element_size, Method method) {
+  return ssd_scan_variant(scan_dims(dims), element_size, method);
+}
+
 template void mamba2_mixer_train_forward(const Mamba2MixerDims&, const Mamba2MixerParams<float>&,
                                          const Mamba2MixerForward<float>&, const std::int32_t*, cudaStream_t, Method);
 template void mamba2_mixer_train_forward(const Mamba2MixerDims&, const Mamba2MixerParams<bf16>&,
                                          const Mamba2MixerForward<bf16>&, const std::int32_t*, cudaStream_t, Method);
+template void mamba2_mixer_copy_taps(const Mamba2MixerDims&, const Mamba2MixerTaps<float>&,
+                                     const Mamba2MixerTaps<float>&, cudaStream_t);
+template void mamba2_mixer_copy_taps(const Mamba2MixerDims&, const Mamba2MixerTaps<bf16>&, const Mamba2MixerTaps<bf16>&,
+                                     cudaStream_t);
 template void mamba2_mixer_prefill(const Mamba2MixerDims&, const Mamba2MixerParams<float>&,
                                    const Mamba2MixerForward<float>&, const Mamba2MixerCache<float, float>&, bool,
                                    cudaStream_t, Method);

@@ -121,12 +121,13 @@ struct Mamba2MixerBackward {
   const T* hidden_states;  // as in the forward
   const std::int32_t* mask;
   const std::int32_t* seq_idx;
-  // What the forward saves for it: the taps projected, convolved, scanned, normed and rstd, as it wrote them. The
-  // others are not read: u m and A are cheaper to form again.
+  // What the forward saves for it: all its taps but masked, as it wrote them. u m is cheaper to form again.
   Mamba2MixerTaps<T> saved;
   const T* d_out;      // [batch, seq_len, hidden_size]
   T* d_hidden_states;  // [batch, seq_len, hidden_size]; zeros where the mask is
   Mamba2MixerParamGradients<T> d_params;
+  // The gradients of the taps, which lie as they do; masked: only with a mask, rstd: none. Null: in the workspace.
+  Mamba2MixerTaps<T> d_taps = {};
   void* workspace;  // mamba2_mixer_backward_workspace(dims, sizeof(T), method) bytes, 256-byte aligned
 };
 
@@ -140,6 +141,17 @@ void mamba2_mixer_train_backward(const Mamba2MixerDims& dims, const Mamba2MixerP
 
 // Asynchronous on `stream`. They throw std::invalid_argument, before any launch of the step whose argument is unusable,
 // and what linear_forward and linear_backward throw. Types: T float or bf16; S = float or bf16.
+
+// Copies what both have: a forward writes each tap once, but a caller may want to look at what it saves.
+template <class T>
+void mamba2_mixer_copy_taps(const Mamba2MixerDims& dims, const Mamba2MixerTaps<T>& from, const Mamba2MixerTaps<T>& to,
+                            cudaStream_t stream);
+
+// The variant of the scan's kernels: "naive" or "chunked".
+const char* mamba2_mixer_scan_variant(const Mamba2MixerDims& dims, std::size_t element_size,
+                                      Method method = Method::automatic);
+const char* mamba2_mixer_backward_scan_variant(const Mamba2MixerDims& dims, std::size_t element_size,
+                                               Method method = Method::automatic);
 
 // Of the three paths forward.
 std::size_t mamba2_mixer_workspace(const Mamba2MixerDims& dims, std::size_t element_size);

@@ -49,7 +49,7 @@ SsdScanGradientStrides scan_strides(const Mamba2MixerDims& d) {
 
 // Where everything lies that is not an argument: one after the other in the workspace.
 struct Layout {
-  std::size_t masked, A;                                                        // formed again
+  std::size_t masked;                                                           // formed again
   std::size_t d_masked, d_projected, d_convolved, d_scanned, d_gate, d_normed;  // between the steps
   std::size_t d_A;
   std::size_t in_proj, out_proj, norm, conv, scan;  // workspaces of the families
@@ -58,16 +58,14 @@ struct Layout {
   Layout(const Mamba2MixerDims& d, std::size_t element_size, Method method) {
     const auto place = [&](std::size_t& at, std::size_t size) { at = mamba2_mixer::place(bytes, size); };
     const auto tokens = [&](std::int64_t width) { return mamba2_mixer::bytes_of(d.tokens() * width, element_size); };
-    const std::size_t rates = mamba2_mixer::bytes_of(d.heads, sizeof(float));
     place(masked, tokens(d.hidden_size));
-    place(A, rates);
     place(d_masked, tokens(d.hidden_size));
     place(d_projected, tokens(d.projected()));
     place(d_convolved, tokens(d.conv_channels()));
     place(d_scanned, tokens(d.inner()));
     place(d_gate, tokens(d.inner()));
     place(d_normed, tokens(d.inner()));
-    place(d_A, rates);
+    place(d_A, mamba2_mixer::bytes_of(d.heads, sizeof(float)));
     place(in_proj, linear_backward_workspace(in_proj_dims(d)));
     place(out_proj, linear_backward_workspace(out_proj_dims(d)));
     place(norm, gated_rms_norm_backward_workspace(norm_dims(d)));
@@ -88,6 +86,7 @@ void check(const char* function, const Mamba2MixerDims& d, const Mamba2MixerPara
           function, ": a bias and its gradient; want both or neither");
   require(t.workspace, function,
           ": workspace is null; want mamba2_mixer_backward_workspace(dims, sizeof(T), method) bytes");
+  require(t.saved.A, function, ": saved.A is null; want the tap of the forward");
   if (d.tokens() == 0) return;
   require(t.hidden_states && t.d_out && t.d_hidden_states, function,
           ": hidden_states, d_out or d_hidden_states is null; want a pointer");
@@ -102,6 +101,10 @@ std::size_t mamba2_mixer_backward_workspace(const Mamba2MixerDims& dims, std::si
   return Layout(dims, element_size, method).bytes;
 }
 
+const char* mamba2_mixer_backward_scan_variant(const Mamba2MixerDims& dims, std::size_t element_size, Method method) {
+  return ssd_scan_backward_variant(mamba2_mixer::scan_dims(dims), scan_strides(dims), element_size, method);
+}
+
 template <class T>
 void mamba2_mixer_train_backward(const Mamba2MixerDims& d, const Mamba2MixerParams<T>& p,
                                  const Mamba2MixerBackward<T>& t, cudaStream_t stream, Method method) {
@@ -110,10 +113,14 @@ void mamba2_mixer_train_backward(const Mamba2MixerDims& d, const Mamba2MixerPara
   check(function, d, p, t);
   const Layout layout(d, sizeof(T), method);
   const auto at = [&](std::size_t place) { return static_cast<std::byte*>(t.workspace) + place; };
-  const auto tensor = [&](std::size_t place) { return reinterpret_cast<T*>(at(place)); };
+  const auto tensor = [&](T* tap, std::size_t place) { return tap ? tap : reinterpret_cast<T*>(at(place)); };
   const auto floats = [&](std::size_t place) { return reinterpret_cast<float*>(at(place)); };
-  T* const d_projected = tensor(layout.d_projected);
-  T* const d_convolved = tensor(layout.d_convolved);
+  T* const d_projected = tensor(t.d_taps.projected, layout.d_projected);
+  T* const d_convolved = tensor(t.d_taps.convolved, layout.d_convolved);
+  T* const d_scanned = tensor(t.d_taps.scanned, layout.d_scanned);
+  T* const d_normed = tensor(t.d_taps.normed, layout.d_normed);
+  T* const d_gate = tensor(nullptr, layout.d_gate);
+  float* const d_A = t.d_taps.A ? t.d_taps.A : floats(layout.d_A);
   const std::int64_t B = d.inner(), C = B + d.groups * d.state_size;       // in the convolution's channels
   const std::int64_t xBC = d.inner(), dt = d.inner() + d.conv_channels();  // in in_proj's
 
@@ -121,7 +128,7 @@ void mamba2_mixer_train_backward(const Mamba2MixerDims& d, const Mamba2MixerPara
                   LinearBackward<T>{.x = t.saved.normed,
                                     .weight = p.out_proj_weight,
                                     .d_y = t.d_out,
-                                    .d_x = tensor(layout.d_normed),
+                                    .d_x = d_normed,
                                     .d_weight = t.d_params.out_proj_weight,
                                     .d_bias = t.d_params.out_proj_bias,
                                     .workspace = at(layout.out_proj)},
@@ -132,19 +139,18 @@ void mamba2_mixer_train_backward(const Mamba2MixerDims& d, const Mamba2MixerPara
                                                   .gate = t.saved.projected,
                                                   .weight = p.norm_weight,
                                                   .rstd = t.saved.rstd,
-                                                  .d_out = tensor(layout.d_normed),
-                                                  .d_hidden_states = tensor(layout.d_scanned),
-                                                  .d_gate = tensor(layout.d_gate),
+                                                  .d_out = d_normed,
+                                                  .d_hidden_states = d_scanned,
+                                                  .d_gate = d_gate,
                                                   .d_weight = t.d_params.norm_weight,
                                                   .workspace = floats(layout.norm)},
                           stream, method);
-  mamba2_mixer::place_slice(tensor(layout.d_gate), d.tokens(), d.inner(), d_projected, d.projected(), stream);
+  mamba2_mixer::place_slice(d_gate, d.tokens(), d.inner(), d_projected, d.projected(), stream);
 
-  mamba2_mixer::decay_rates(p.A_log, d.heads, floats(layout.A), stream);
   ssd_scan_backward(mamba2_mixer::scan_dims(d),
                     SsdScanBackward<T>{.x = t.saved.convolved,
                                        .dt = t.saved.projected + dt,
-                                       .A = floats(layout.A),
+                                       .A = t.saved.A,
                                        .B = t.saved.convolved + B,
                                        .C = t.saved.convolved + C,
                                        .D = p.D,
@@ -152,18 +158,18 @@ void mamba2_mixer_train_backward(const Mamba2MixerDims& d, const Mamba2MixerPara
                                        .seq_idx = t.seq_idx,
                                        .dt_min = p.dt_min,
                                        .dt_max = p.dt_max,
-                                       .d_y = tensor(layout.d_scanned),
+                                       .d_y = d_scanned,
                                        .strides = scan_strides(d),
                                        .d_x = d_convolved,
                                        .d_dt = d_projected + dt,
                                        .d_B = d_convolved + B,
                                        .d_C = d_convolved + C,
-                                       .d_A = floats(layout.d_A),
+                                       .d_A = d_A,
                                        .d_D = t.d_params.D,
                                        .d_dt_bias = t.d_params.dt_bias,
                                        .workspace = at(layout.scan)},
                     stream, method);
-  mamba2_mixer::decay_rates_backward(floats(layout.A), floats(layout.d_A), d.heads, t.d_params.A_log, stream);
+  mamba2_mixer::decay_rates_backward(t.saved.A, d_A, d.heads, t.d_params.A_log, stream);
 
   causal_conv1d_backward(conv_dims(d),
                          CausalConv1dBackward<T>{.in = {.hidden_states = t.saved.projected + xBC,
@@ -182,9 +188,9 @@ void mamba2_mixer_train_backward(const Mamba2MixerDims& d, const Mamba2MixerPara
                                                  .workspace = floats(layout.conv)},
                          stream, method);
 
-  T* const masked = tensor(layout.masked);
+  T* const masked = tensor(nullptr, layout.masked);
   if (t.mask) mamba2_mixer::apply_mask(t.hidden_states, t.mask, d.tokens(), d.hidden_size, masked, stream);
-  T* const d_masked = t.mask ? tensor(layout.d_masked) : t.d_hidden_states;
+  T* const d_masked = t.mask ? tensor(t.d_taps.masked, layout.d_masked) : t.d_hidden_states;
   linear_backward(in_proj_dims(d),
                   LinearBackward<T>{.x = t.mask ? masked : t.hidden_states,
                                     .weight = p.in_proj_weight,

@@ -35,7 +35,8 @@ std::vector<Gradient> gradients(const Layer<T>& layer, const typename Layer<T>::
       norm(v.norm), out_proj(v.out_proj), out_bias(v.out_bias), out(v.hidden_states.size()),
       projected(count(d.tokens() * d.projected())), convolved(count(d.tokens() * d.conv_channels())),
       scanned(count(d.tokens() * d.inner())), normed(count(d.tokens() * d.inner())), d_out(loss_weights<T>(d));
-  const TestBuffer<float> dt_bias(v.dt_bias), A_log(v.A_log), D(v.D), rstd(count(d.tokens() * d.groups));
+  const TestBuffer<float> dt_bias(v.dt_bias), A_log(v.A_log), D(v.D), A(v.A_log.size()),
+      rstd(count(d.tokens() * d.groups));
   const TestBuffer<std::int32_t> mask(layer.mask), seq_idx(layer.seq_idx);
   const std::int32_t* const documents = layer.seq_idx.empty() ? nullptr : seq_idx.data();
   const std::int32_t* const masks = layer.mask.empty() ? nullptr : mask.data();
@@ -53,6 +54,7 @@ std::vector<Gradient> gradients(const Layer<T>& layer, const typename Layer<T>::
                                     .dt_min = layer.dt_min,
                                     .dt_max = layer.dt_max};
   const Mamba2MixerTaps<T> saved{.projected = projected.data(),
+                                 .A = A.data(),
                                  .convolved = convolved.data(),
                                  .scanned = scanned.data(),
                                  .normed = normed.data(),
@@ -203,6 +205,7 @@ TEST(Mamba2MixerBackward, RefusesWhatItCannotUse) {
   refused([](auto&, auto& t) { t.workspace = nullptr; }, "workspace is null");
   refused([](auto&, auto& t) { t.d_out = nullptr; }, "hidden_states, d_out or d_hidden_states is null");
   refused([](auto&, auto& t) { t.saved.rstd = nullptr; }, "want the taps of the forward");
+  refused([](auto&, auto& t) { t.saved.A = nullptr; }, "saved.A is null");
 }
 
 }  // namespace

@@ -118,7 +118,7 @@ void decay_rates_backward(const float* A, const float* d_A, std::int64_t heads, 
 template <class T>
 void place_slice(const T* from, std::int64_t rows, std::int64_t width, T* to, std::int64_t row_stride,
                  cudaStream_t stream) {
-  if (rows == 0) return;
+  if (rows * width == 0) return;
   simt::launch(place_slice_kernel<T>, launch_for(rows * width, stream), from, rows * width, width, to, row_stride);
 }
 

@@ -2,8 +2,11 @@
 // to it, and as a whole by gate 3.
 //
 //   mamba2_mixer/prefill batch=2 seq_len=37 preset=tiny mask=left states=continued cache=model dtype=bf16 fill=model
-//   seed=7 mamba2_mixer/train_forward batch=1 seq_len=37 preset=tiny mask=none documents=packed ... mamba2_mixer/decode
-//   batch=3 preset=tiny mask=none cache=f32 taps=all ...
+//                        seed=7
+//   mamba2_mixer/train_forward batch=1 seq_len=37 preset=tiny mask=none documents=packed ...
+//   mamba2_mixer/decode batch=3 preset=tiny mask=none cache=f32 taps=all ...
+//
+// mamba2_mixer/train_backward has the options of train_forward.
 //
 // preset:    whose sizes, biases and limits of Delta (golden/presets).
 // mask:      none; left or right padding, of another length in every row; holes, anywhere.
@@ -17,10 +20,9 @@
 #include <cmath>
 #include <stdexcept>
 
-#include "harness/cases/float_errors.h"
-#include "harness/cases/mamba2_mixer_end_to_end.h"
+#include "harness/cases/mamba2_mixer_backward_call.h"
+#include "harness/cases/mamba2_mixer_expect.h"
 #include "harness/cases/mamba2_mixer_presets.h"
-#include "harness/cases/mamba2_mixer_steps.h"
 #include "harness/cases/norm_case.h"
 #include "harness/core/random.h"
 
@@ -29,10 +31,11 @@ namespace {
 
 bool is_prefill(const Case& c) { return c.path == "prefill"; }
 bool is_decode(const Case& c) { return c.path == "decode"; }
-bool is_training(const Case& c) { return c.path == "train_forward"; }
+bool is_backward(const Case& c) { return c.path == "train_backward"; }
+bool is_training(const Case& c) { return c.path == "train_forward" || is_backward(c); }
 
 void check(const Case& c) {
-  const std::vector<std::string> paths = {"train_forward", "prefill", "decode"};
+  const std::vector<std::string> paths = {"train_forward", "train_backward", "prefill", "decode"};
   const std::pair<std::string, std::vector<std::string>> preset = {"preset", mixer_presets()},
                                                          mask = {"mask", {"none", "left", "right", "holes"}},
                                                          cache = {"cache", {"model", "f32"}};
@@ -63,8 +66,8 @@ class Inputs {
       : c_(c), m_(config), batch_(batch), seq_len_(seq_len) {}
 
   // Zeros, denormals and tokens of all sizes (edge); some channels 100 times larger (outlier).
-  Values hidden_states() const {
-    const Random values(c_.seed, "input.hidden_states"), kinds(c_.seed, "kind");
+  Values tokens(const std::string& name, const std::string& kind) const {
+    const Random values(c_.seed, name), kinds(c_.seed, kind);
     return drawn(batch_ * seq_len_ * m_.hidden_size, [&](std::int64_t i) {
       const double value = values.normal(i);
       if (c_.fill == "outlier")
@@ -136,7 +139,7 @@ std::vector<Call> calls(const Case& c) {
   const std::int64_t H = m.mamba_num_heads, inner = m.mamba_intermediate_size(), channels = m.conv_dim(),
                      projected = m.in_proj_rows(), K = m.conv_kernel;
   const Inputs in(c, m, batch, seq_len);
-  const std::string op = c.operation();
+  const std::string op = is_backward(c) ? "mamba2_mixer.train_forward" : c.operation();
   Call call{op, {{"n_groups", m.n_groups}, {"eps", m.layer_norm_epsilon}}, {}};
   if (!is_decode(c)) {
     call.attributes.emplace_back("chunk_size", m.chunk_size);
@@ -148,7 +151,7 @@ std::vector<Call> calls(const Case& c) {
     call.tensors.push_back(case_tensor(op, name, dtype, shape, values));
   };
   const Shape u = {batch, seq_len, m.hidden_size};
-  add("input.hidden_states", c.dtype, u, in.hidden_states());
+  add("input.hidden_states", c.dtype, u, in.tokens("input.hidden_states", "kind"));
   const bool masked = c.option("mask") != "none";
   if (masked) add("input.attention_mask", DType::int32, {batch, seq_len}, in.mask());
   if (is_training(c) && c.option("documents") == "packed")
@@ -184,103 +187,11 @@ std::vector<Call> calls(const Case& c) {
     add("tap.scanned", c.dtype, {batch, seq_len, inner});
   }
   add("tap.normed", c.dtype, {batch, seq_len, inner});
-  return {call};
-}
-
-// A copy: no element may differ.
-Expectation copied(const Call& call, const char* name, Values values) {
-  Expectation e = expectation_of(call, name, false);
-  e.limit.assign(values.size(), 0), e.freedom.assign(values.size(), 0);
-  e.matched = values, e.oracle = std::move(values);
-  return e;
-}
-
-bool shown(const Call& call, const char* tap) { return call.find(tap) && !call.tensor(tap).bytes.empty(); }
-
-Expectation masked_input(const Call& call) {
-  Values u = call.tensor("input.hidden_states").to_double();
-  const HostTensor& mask = call.tensor("input.attention_mask");
-  const std::int64_t width = call.tensor("input.hidden_states").shape.back();
-  for (std::size_t i = 0; i < u.size(); ++i)
-    if (mask.at(static_cast<std::int64_t>(i) / width) == 0) u[i] = 0;
-  return copied(call, "tap.masked", std::move(u));
-}
-
-// A = -exp(A_log): a function's error, and a rounding.
-Expectation decay_rates(const Call& call, const assay_contract& contract) {
-  Expectation e = expectation_of(call, "tap.A", false);
-  for (const double a : call.tensor("param._fp32_params.A_log").to_double()) {
-    e.oracle.push_back(-std::exp(a));
-    e.matched.push_back(static_cast<float>(e.oracle.back()));
-    const double error = exp_error(a, contract) * std::exp(a);
-    e.limit.push_back(with_rounding(true, DType::float32, e.oracle.back(), error));
-    e.freedom.push_back(error);
-  }
-  return e;
-}
-
-// After a prefill: the last columns of xBC, as in_proj gave them.
-Expectation prefilled_conv_state(const Call& call) {
-  const MixerSizes n(call);
-  const HostTensor &projected = call.tensor("tap.projected"), &state = call.tensor("conv_state");
-  const bool forgets = call.integer("continued") == 0 && n.seq_len != 1;
-  Values columns(static_cast<std::size_t>(state.size()));
-  for (std::int64_t i = 0; i < state.size(); ++i) {
-    const std::int64_t j = i % n.taps, c = i / n.taps % n.channels, b = i / n.taps / n.channels,
-                       t = n.seq_len - n.taps + j;
-    const std::int64_t older = i + n.seq_len;  // the same cell's column j + seq_len
-    columns[static_cast<std::size_t>(i)] =
-        t >= 0    ? projected.at((b * n.seq_len + t) * n.projected() + n.inner + c)
-        : forgets ? 0
-                  : load(state.dtype, state.before.data() + static_cast<std::size_t>(older) * size_of(state.dtype));
-  }
-  return copied(call, "conv_state", std::move(columns));
-}
-
-// One step's expectation under the layer's name.
-Expectation as_the_layers(Expectation e, const Call& call, const std::string& name) {
-  const Expectation layer = expectation_of(call, name, false);
-  e.tensor = name, e.shape = layer.shape, e.axes = layer.axes;
-  if (e.dtype != layer.dtype) throw std::logic_error(name + ": a step's dtype is not the layer's");
-  return e;
-}
-
-// What the contract says of products holds for projections and scan; convolution, norm and the decode step have none on
-// tensor cores.
-assay_contract contract_of(const MixerStep& step, assay_contract contract) {
-  if (step.call.op == "linear.forward" || step.call.op == "ssd_scan.forward") return contract;
-  contract.multiply = ASSAY_MULTIPLY_IEEE;
-  contract.accumulate = ASSAY_ACCUMULATE_FP32;
-  return contract;
-}
-
-// A state that the scan hands to a narrower cache is rounded once more.
-void round_to_cache(Expectation& e) {
-  if (e.dtype == DType::float32) return;
-  for (std::size_t i = 0; i < e.oracle.size(); ++i) {
-    e.limit[i] = with_rounding(true, e.dtype, e.oracle[i], e.limit[i]);
-    e.matched[i] = round_to(e.dtype, e.matched[i]);
-  }
-}
-
-std::vector<Expectation> expect(const Call& call, const assay_contract& contract, bool) {
-  std::vector<Expectation> result;
-  if (shown(call, "tap.masked")) result.push_back(masked_input(call));
-  if (shown(call, "tap.A")) result.push_back(decay_rates(call, contract));
-  if (shown(call, "tap.projected") && call.op == "mamba2_mixer.prefill") result.push_back(prefilled_conv_state(call));
-  for (const MixerStep& step : mixer_steps(call)) {
-    const Family& operation = family(step.call.op.substr(0, step.call.op.find('.')));
-    for (Expectation& e : operation.expect(step.call, contract_of(step, contract), false))
-      for (const auto& [of_step, of_layer] : step.outputs) {
-        if (e.tensor != of_step) continue;
-        if (of_step == "output.final_state") round_to_cache(e);
-        result.push_back(as_the_layers(std::move(e), call, of_layer));
-        break;
-      }
-  }
-  std::vector<Expectation> whole = mixer_end_to_end(call, result);
-  std::move(whole.begin(), whole.end(), std::back_inserter(result));
-  return result;
+  if (!is_backward(c)) return {call};
+  const std::string d_output = "grad.output.hidden_states";
+  const Call backward = mixer_backward_call(
+      call, case_tensor("mamba2_mixer.train_backward", d_output, c.dtype, u, in.tokens(d_output, "kind of gradient")));
+  return {call, backward};
 }
 
 std::vector<Case> cases(Tier tier) {
@@ -321,6 +232,12 @@ std::vector<Case> cases(Tier tier) {
          {"taps", seed / 2 % 2 == 0 ? "all" : "ends"}},
         dtype, fill);
   };
+  const auto add_backward = [&](const Tokens& s, const std::string& preset, DType dtype, const char* fill) {
+    ++seed;
+    add("train_backward", {{"batch", s.batch}, {"seq_len", s.seq_len}},
+        {{"preset", preset}, {"mask", pick(kMasks, seed)}, {"documents", seed % 3 == 0 ? "no" : "packed"}}, dtype,
+        fill);
+  };
   for (const DType dtype : {DType::float32, DType::bfloat16}) {
     for (const std::string& preset : small) {
       for (const Tokens& s : tokens)
@@ -330,6 +247,16 @@ std::vector<Case> cases(Tier tier) {
         for (const char* fill : {"model", "outlier", "edge"}) add_decode(batch, preset, dtype, fill);
     }
   }
+  // Each size with one of the small layers, in turn; full: with all.
+  for (const DType dtype : {DType::float32, DType::bfloat16})
+    for (std::size_t k = 0; k < tokens.size(); ++k)
+      for (std::size_t preset = 0; preset < small.size(); ++preset)
+        for (const char* fill : {"model", "outlier", "edge"}) {
+          const bool always = tokens[k].seq_len == 5 || tokens[k].seq_len == 37;
+          if (fill != std::string("model") && !always) continue;
+          if (tier == Tier::quick && !always && preset != (k + (dtype == DType::float32)) % small.size()) continue;
+          add_backward(tokens[k], small[preset], dtype, fill);
+        }
   // The real layers.
   add_all({1, 5}, "nano-30b-a3b", DType::bfloat16, "model");
   add_decode(2, "nano-30b-a3b", DType::bfloat16, "model");
@@ -337,9 +264,13 @@ std::vector<Case> cases(Tier tier) {
     for (const char* preset : {"nano-30b-a3b", "nano-4b", "nemotron-h-8b"})
       for (const DType dtype : {DType::float32, DType::bfloat16}) {
         add_all({2, 19}, preset, dtype, "model");
+        add_backward({1, 19}, preset, dtype, "model");
         add_decode(3, preset, dtype, "model");
       }
-    for (const DType dtype : {DType::float32, DType::bfloat16}) add_all({2, 300}, "tiny", dtype, "model");
+    for (const DType dtype : {DType::float32, DType::bfloat16}) {
+      add_all({2, 300}, "tiny", dtype, "model");
+      add_backward({2, 300}, "tiny", dtype, "model");
+    }
   }
   return result;
 }
@@ -347,7 +278,12 @@ std::vector<Case> cases(Tier tier) {
 }  // namespace
 
 Family mamba2_mixer_family() {
-  return {.name = "mamba2_mixer", .cases = cases, .check = check, .calls = calls, .expect = expect, .layer = true};
+  return {.name = "mamba2_mixer",
+          .cases = cases,
+          .check = check,
+          .calls = calls,
+          .expect = mixer_expectations,
+          .layer = true};
 }
 
 }  // namespace assay::harness

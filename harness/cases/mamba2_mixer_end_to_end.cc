@@ -4,6 +4,7 @@
 // asks for.
 #include "harness/cases/mamba2_mixer_end_to_end.h"
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 #include <string>
@@ -32,7 +33,7 @@ struct Layer {
   const Call& call;
   reference::NemotronV3Config config;
   reference::Parameters<T> parameters;
-  Tensor<T> u, conv_state, ssm_state;
+  Tensor<T> u, conv_state, ssm_state, d_out;
   std::optional<reference::PaddingMask> mask;
   std::optional<reference::SeqIdx> seq_idx;
 
@@ -50,14 +51,17 @@ struct Layer {
       for (std::int64_t i = 0; i < s->size(); ++i) (*seq_idx)[i] = static_cast<std::int32_t>(s->at(i));
     }
     conv_state = before("conv_state"), ssm_state = before("ssm_state");
+    if (backward()) d_out = to_reference<T>(layer.tensor("grad.output.hidden_states"));
   }
 
+  bool backward() const { return call.op == "mamba2_mixer.train_backward"; }
   bool decode() const { return call.op == "mamba2_mixer.decode"; }
   bool continued() const { return call.op == "mamba2_mixer.prefill" && call.integer("continued") != 0; }
   const Tensor<T>* find(const char* name) const { return parameters.find(name); }
   bool state_in_float32() const { return call.find("ssm_state") && call.tensor("ssm_state").dtype == DType::float32; }
 
   Results<T> evaluate(const Numerics<T>& num) const {
+    if (backward()) return gradients(num);
     const reference::ParameterScope<T> p(parameters);
     const auto* m = mask ? &*mask : nullptr;
     Tensor<T> conv = conv_state, ssm = ssm_state, out;
@@ -75,6 +79,19 @@ struct Layer {
   }
 
  private:
+  Results<T> gradients(const Numerics<T>& num) const {
+    const reference::ParameterScope<T> p(parameters);
+    const auto* m = mask ? &*mask : nullptr;
+    const auto* s = seq_idx ? &*seq_idx : nullptr;
+    reference::Mamba2MixerSaved<T> saved;
+    reference::mamba2_mixer_forward(num, config, p, u, m, s, &saved);
+    reference::Parameters<T> d_p;
+    Results<T> results;
+    results.emplace_back("grad.input.hidden_states",
+                         reference::mamba2_mixer_backward(num, config, p, u, m, s, saved, d_out, {d_p}));
+    for (auto& [name, gradient] : d_p.entries()) results.emplace_back("grad." + name, std::move(gradient.value));
+    return results;
+  }
   Tensor<T> before(const char* name) const {
     const HostTensor* t = call.find(name);
     if (!t) return {};
@@ -92,6 +109,18 @@ Tensor<double> channels(const Tensor<double>& from, std::int64_t first, std::int
   return result;
 }
 
+// Back from parts that lie one after the other in every token.
+Tensor<double> joined(const std::vector<const Tensor<double>*>& parts, const std::vector<std::int64_t>& widths,
+                      reference::Shape shape) {
+  Tensor<double> result(std::move(shape));
+  const std::int64_t row = result.dim(-1);
+  std::int64_t first = 0;
+  for (std::size_t k = 0; k < parts.size(); first += widths[k++])
+    for (std::int64_t i = 0; i < parts[k]->size(); ++i)
+      result[i / widths[k] * row + first + i % widths[k]] = (*parts[k])[i];
+  return result;
+}
+
 // The layer in double, every step's result moved by one draw of its freedom.
 class Disturbed {
  public:
@@ -99,76 +128,134 @@ class Disturbed {
       : layer_(layer), steps_(steps), n_(layer.call) {}
 
   Results<double> run() {
-    const auto& l = layer_;
-    const Tensor<double>& weight = *l.find("conv1d.weight");
-    Tensor<double> u = l.u, A = *l.find("_fp32_params.A_log"), conv_state = l.conv_state, ssm_state = l.ssm_state;
-    if (l.mask)
-      for (std::int64_t i = 0; i < u.size(); ++i) u[i] *= (*l.mask)[i / n_.hidden_size];
-    for (double& a : A.span()) a = -num_.exp(a);
-    moved("tap.A", A);
-    Tensor<double> projected =
-        reference::linear_forward<double>(num_, u, *l.find("in_proj.weight"), l.find("in_proj.bias"));
-    moved("tap.projected", projected);
-    const std::span<const std::int32_t> documents =
-        l.seq_idx ? std::span<const std::int32_t>(l.seq_idx->span()) : std::span<const std::int32_t>{};
-
-    const Tensor<double> xBC = channels(projected, n_.inner, n_.channels, tokens({n_.channels}));
-    Tensor<double> convolved, scanned;
-    const Tensor<double> earlier = last_columns(conv_state);
-    if (l.decode())
-      convolved = reference::causal_conv1d_update<double>(num_, xBC, conv_state, weight, l.find("conv1d.bias"));
-    else
-      convolved = reference::causal_conv1d_forward<double>(num_, {.x = xBC,
-                                                                  .weight = weight,
-                                                                  .bias = l.find("conv1d.bias"),
-                                                                  .initial_state = l.continued() ? &earlier : nullptr,
-                                                                  .seq_idx = documents})
-                      .y;
-    moved("tap.convolved", convolved);
-
-    const Tensor<double> x = channels(convolved, 0, n_.inner, tokens({n_.heads, n_.head_dim()})),
-                         B = channels(convolved, n_.inner, n_.keys(), tokens({n_.groups, n_.state_size})),
-                         C = channels(convolved, n_.inner + n_.keys(), n_.keys(), tokens({n_.groups, n_.state_size})),
-                         dt = channels(projected, n_.inner + n_.channels, n_.heads, tokens({n_.heads}));
-    const Tensor<double>*D = l.find("_fp32_params.D"), *dt_bias = l.find("_fp32_params.dt_bias");
-    if (l.decode()) {
-      scanned = reference::ssm_state_update<double>(
-          num_, {.x = x, .dt = dt, .A = A, .B = B, .C = C, .D = D, .dt_bias = dt_bias}, ssm_state,
-          reference::Storage::native);
-    } else {
-      const Tensor<double> initial = ssm_state;
-      auto scan = reference::ssd_scan_forward<double>(num_, {.x = x,
-                                                             .dt = dt,
-                                                             .A = A,
-                                                             .B = B,
-                                                             .C = C,
-                                                             .D = D,
-                                                             .dt_bias = dt_bias,
-                                                             .initial_state = l.continued() ? &initial : nullptr,
-                                                             .seq_idx = documents,
-                                                             .chunk_size = l.config.chunk_size,
-                                                             .dt_min = l.config.time_step_limit[0],
-                                                             .dt_max = l.config.time_step_limit[1]});
-      scanned = std::move(scan.y), ssm_state = std::move(scan.final_state);
-    }
-    moved("tap.scanned", scanned);
-    moved("ssm_state", ssm_state);
-
-    const reference::Shape rows = {n_.batch * n_.seq_len, n_.inner};
-    const Tensor<double> z = channels(projected, 0, n_.inner, rows);
-    Tensor<double> normed =
-        reference::gated_rms_norm_forward<double>(num_, scanned.reshaped(rows), &z, *l.find("norm.weight"),
-                                                  n_.inner / n_.groups, l.config.layer_norm_epsilon)
-            .hidden_states;
-    moved("tap.normed", normed);
+    forward();
+    if (layer_.backward()) return gradients();
     Tensor<double> out =
-        reference::linear_forward<double>(num_, normed, *l.find("out_proj.weight"), l.find("out_proj.bias"));
+        reference::linear_forward<double>(num_, normed_, parameter("out_proj.weight"), layer_.find("out_proj.bias"));
     moved("output.hidden_states", out);
-    return {
-        {"output.hidden_states", std::move(out)}, {"conv_state", columns_of(xBC)}, {"ssm_state", std::move(ssm_state)}};
+    return {{"output.hidden_states", std::move(out)}, {"conv_state", columns_of(xBC_)}, {"ssm_state", ssm_state_}};
   }
 
  private:
+  const Tensor<double>& parameter(const char* name) const { return *layer_.find(name); }
+
+  void forward() {
+    const auto& l = layer_;
+    Tensor<double> conv_state = l.conv_state;
+    u_ = l.u, A_ = parameter("_fp32_params.A_log"), ssm_state_ = l.ssm_state;
+    mask(u_);
+    for (double& a : A_.span()) a = -num_.exp(a);
+    moved("tap.A", A_);
+    Tensor<double> projected =
+        reference::linear_forward<double>(num_, u_, parameter("in_proj.weight"), l.find("in_proj.bias"));
+    moved("tap.projected", projected);
+
+    xBC_ = channels(projected, n_.inner, n_.channels, tokens({n_.channels}));
+    z_ = channels(projected, 0, n_.inner, rows());
+    dt_ = channels(projected, n_.inner + n_.channels, n_.heads, tokens({n_.heads}));
+    earlier_ = last_columns(conv_state);
+    Tensor<double> convolved = l.decode()
+                                   ? reference::causal_conv1d_update<double>(
+                                         num_, xBC_, conv_state, parameter("conv1d.weight"), l.find("conv1d.bias"))
+                                   : reference::causal_conv1d_forward<double>(num_, conv_inputs()).y;
+    moved("tap.convolved", convolved);
+
+    x_ = channels(convolved, 0, n_.inner, tokens({n_.heads, n_.head_dim()}));
+    B_ = channels(convolved, n_.inner, n_.keys(), tokens({n_.groups, n_.state_size}));
+    C_ = channels(convolved, n_.inner + n_.keys(), n_.keys(), tokens({n_.groups, n_.state_size}));
+    if (l.decode()) {
+      scan_.y = reference::ssm_state_update<double>(num_,
+                                                    {.x = x_,
+                                                     .dt = dt_,
+                                                     .A = A_,
+                                                     .B = B_,
+                                                     .C = C_,
+                                                     .D = l.find("_fp32_params.D"),
+                                                     .dt_bias = l.find("_fp32_params.dt_bias")},
+                                                    ssm_state_, reference::Storage::native);
+    } else {
+      initial_ = ssm_state_;
+      scan_ = reference::ssd_scan_forward<double>(num_, scan_inputs());
+      ssm_state_ = scan_.final_state;
+    }
+    moved("tap.scanned", scan_.y);
+    moved("ssm_state", ssm_state_);
+
+    auto norm = reference::gated_rms_norm_forward<double>(num_, scan_.y.reshaped(rows()), &z_, parameter("norm.weight"),
+                                                          n_.inner / n_.groups, l.config.layer_norm_epsilon);
+    rstd_ = std::move(norm.rstd), normed_ = std::move(norm.hidden_states);
+    moved("tap.normed", normed_);
+  }
+
+  Results<double> gradients() {
+    auto d_out_proj = reference::linear_backward<double>(num_, normed_, parameter("out_proj.weight"),
+                                                         layer_.d_out.reshaped({n_.batch * n_.seq_len, n_.hidden_size}),
+                                                         layer_.find("out_proj.bias") != nullptr);
+    moved("tap.d_normed", d_out_proj.x);
+    auto d_norm = reference::gated_rms_norm_backward<double>(
+        num_, scan_.y.reshaped(rows()), &z_, parameter("norm.weight"), rstd_, d_out_proj.x, n_.inner / n_.groups);
+    moved("tap.d_scanned", d_norm.d_hidden_states);
+    auto d_scan =
+        reference::ssd_scan_backward<double>(num_, scan_inputs(), scan_, d_norm.d_hidden_states.reshaped(x_.shape()));
+    moved("tap.d_A", d_scan.d_A);
+    Tensor<double> d_convolved =
+        joined({&d_scan.d_x, &d_scan.d_B, &d_scan.d_C}, {n_.inner, n_.keys(), n_.keys()}, tokens({n_.channels}));
+    moved("tap.d_convolved", d_convolved);
+    auto d_conv = reference::causal_conv1d_backward<double>(num_, conv_inputs(), d_convolved);
+    Tensor<double> d_projected = joined({&d_norm.d_gate, &d_conv.d_x, &d_scan.d_dt}, {n_.inner, n_.channels, n_.heads},
+                                        tokens({n_.projected()}));
+    moved("tap.d_projected", d_projected);
+    auto d_in_proj = reference::linear_backward<double>(num_, u_, parameter("in_proj.weight"), d_projected,
+                                                        layer_.find("in_proj.bias") != nullptr);
+    moved("tap.d_masked", d_in_proj.x);
+    mask(d_in_proj.x);
+    for (std::int64_t h = 0; h < n_.heads; ++h) d_scan.d_A[h] *= A_[h];
+
+    Results<double> results = {{"grad.input.hidden_states", std::move(d_in_proj.x)},
+                               {"grad.in_proj.weight", std::move(d_in_proj.weight)},
+                               {"grad.in_proj.bias", std::move(d_in_proj.bias)},
+                               {"grad.conv1d.weight", std::move(d_conv.d_weight)},
+                               {"grad.conv1d.bias", std::move(d_conv.d_bias)},
+                               {"grad._fp32_params.dt_bias", std::move(d_scan.d_dt_bias)},
+                               {"grad._fp32_params.A_log", std::move(d_scan.d_A)},
+                               {"grad._fp32_params.D", std::move(d_scan.d_D)},
+                               {"grad.norm.weight", std::move(d_norm.d_weight)},
+                               {"grad.out_proj.weight", std::move(d_out_proj.weight)},
+                               {"grad.out_proj.bias", std::move(d_out_proj.bias)}};
+    for (auto& [name, gradient] : results) moved(name, gradient);
+    return results;
+  }
+
+  reference::CausalConv1dInputs<double> conv_inputs() const {
+    return {.x = xBC_,
+            .weight = parameter("conv1d.weight"),
+            .bias = layer_.find("conv1d.bias"),
+            .initial_state = layer_.continued() ? &earlier_ : nullptr,
+            .seq_idx = documents()};
+  }
+  reference::SsdScanInputs<double> scan_inputs() const {
+    return {.x = x_,
+            .dt = dt_,
+            .A = A_,
+            .B = B_,
+            .C = C_,
+            .D = layer_.find("_fp32_params.D"),
+            .dt_bias = layer_.find("_fp32_params.dt_bias"),
+            .initial_state = layer_.continued() ? &initial_ : nullptr,
+            .seq_idx = documents(),
+            .chunk_size = layer_.config.chunk_size,
+            .dt_min = layer_.config.time_step_limit[0],
+            .dt_max = layer_.config.time_step_limit[1]};
+  }
+  std::span<const std::int32_t> documents() const {
+    return layer_.seq_idx ? std::span<const std::int32_t>(layer_.seq_idx->span()) : std::span<const std::int32_t>{};
+  }
+  void mask(Tensor<double>& tokens) const {
+    if (!layer_.mask) return;
+    for (std::int64_t i = 0; i < tokens.size(); ++i) tokens[i] *= (*layer_.mask)[i / n_.hidden_size];
+  }
+
+  reference::Shape rows() const { return {n_.batch * n_.seq_len, n_.inner}; }
   reference::Shape tokens(std::initializer_list<std::int64_t> inner) const {
     reference::Shape shape = layer_.decode() ? reference::Shape{n_.batch} : reference::Shape{n_.batch, n_.seq_len};
     shape.insert(shape.end(), inner);
@@ -205,7 +292,14 @@ class Disturbed {
   const std::vector<Expectation>& steps_;
   MixerSizes n_;
   Numerics<double> num_;
+  // What the backward sees of the forward.
+  Tensor<double> u_, A_, z_, xBC_, dt_, earlier_, x_, B_, C_, ssm_state_, initial_, rstd_, normed_;
+  reference::SsdScanForward<double> scan_;
 };
+
+const Tensor<double>& named(const Results<double>& results, const std::string& name) {
+  return std::find_if(results.begin(), results.end(), [&](const auto& r) { return r.first == name; })->second;
+}
 
 double rms(const std::vector<double>& values) {
   double squares = 0;
@@ -245,8 +339,9 @@ std::vector<Expectation> mixer_end_to_end(const Call& layer, const std::vector<E
     e.relative_alone = true;
     e.oracle = to_double(oracle[k].second);
     e.matched = to_double(matched[k].second);
+    const Tensor<double>& where_moved = named(disturbed, e.tensor);
     for (std::size_t i = 0; i < e.oracle.size(); ++i) {
-      const double moved = disturbed[k].second[static_cast<std::int64_t>(i)];
+      const double moved = where_moved[static_cast<std::int64_t>(i)];
       e.freedom.push_back(std::isnan(moved) ? 0 : std::fabs(moved - e.oracle[i]));
     }
     // By which small tensors are pooled; no element is held to it.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "harness/cases/mamba2_mixer_backward_call.h"
 #include "harness/cases/norm_case.h"
 #include "harness/core/catalogue.h"
 #include "harness/io/model_config.h"
@@ -44,6 +45,7 @@ class MixerFixture {
       if (const auto numbers = documents(f_, shape_[0], shape_[1]))
         add(case_tensor(call().op, "input.seq_idx", DType::int32, {shape_[0], shape_[1]}, *numbers));
       finish("");
+      if (f_.find("grad.output.hidden_states")) backward();
       return std::move(calls_);
     }
     if (f_.path != "prefill_decode")
@@ -115,6 +117,17 @@ class MixerFixture {
     tap("tap.normed", width("param.norm.weight"));
   }
 
+  void backward() {
+    HostTensor d_output = f_.tensor("grad.output.hidden_states");
+    d_output.shape = tokens(d_output);
+    Call gradients = mixer_backward_call(call(), std::move(d_output));
+    FixtureCall& fc = calls_.emplace_back();
+    fc.call = std::move(gradients), fc.follows = true;
+    for (const HostTensor& t : fc.call.tensors)
+      if (const HostTensor* recorded = t.role == Role::out ? f_.find(t.name) : nullptr)
+        fc.recorded.push_back(*recorded);
+  }
+
   const Fixture& f_;
   reference::NemotronV3Config config_;
   Shape shape_;
@@ -124,10 +137,8 @@ class MixerFixture {
 }  // namespace
 
 FixtureCalls mixer_fixture_calls(const Fixture& fixture) {
-  const bool gradients = std::any_of(fixture.tensors.begin(), fixture.tensors.end(),
-                                     [](const HostTensor& t) { return t.name.starts_with("grad."); });
   try {
-    return {MixerFixture(fixture).calls(), gradients ? "mamba2_mixer.train_backward" : ""};
+    return {MixerFixture(fixture).calls(), ""};
   } catch (const ConfigError& error) {
     throw FixtureError(error.what());
   } catch (const std::out_of_range& error) {  // a tensor or an axis that is not there

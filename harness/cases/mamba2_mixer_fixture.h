@@ -5,8 +5,9 @@
 
 namespace assay::harness {
 
-// Path "train": the forward call. Path "prefill_decode": the prefill, from fresh states as upstream's is, then each
-// step, whose states are those that the candidate left. Throws FixtureError.
+// Path "train": the forward call and, if gradients were recorded, the backward one. Path "prefill_decode": the prefill,
+// from fresh states as upstream's is, then each step, whose states are those that the candidate left. Throws
+// FixtureError.
 FixtureCalls mixer_fixture_calls(const Fixture& fixture);
 
 }  // namespace assay::harness

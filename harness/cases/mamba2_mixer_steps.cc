@@ -22,12 +22,14 @@ class Steps {
         normed_(shown("tap.normed")) {}
 
   std::vector<MixerStep> all() {
+    if (layer_.op == "mamba2_mixer.train_backward") return backward();
     if (input_ && projected_) linear(*input_, "in_proj", n_.hidden_size, n_.projected(), "tap.projected");
     if (decode_ && projected_ && A_ && normed_ && !convolved_ && !scanned_) decode_step();
     if (projected_ && convolved_) convolution();
     if (projected_ && A_ && convolved_ && scanned_) scan();
     if (projected_ && scanned_ && normed_) norm();
-    if (normed_) linear(*normed_, "out_proj", n_.inner, n_.hidden_size, "output.hidden_states");
+    if (normed_ && layer_.find("output.hidden_states"))
+      linear(*normed_, "out_proj", n_.inner, n_.hidden_size, "output.hidden_states");
     return std::move(steps_);
   }
 
@@ -71,7 +73,7 @@ class Steps {
   }
   void output(const char* name, const char* of_layer, Shape shape) {
     copy(name, layer_.tensor(of_layer), std::move(shape));
-    steps_.back().outputs.emplace_back(name, of_layer);
+    steps_.back().outputs.push_back({name, of_layer});
   }
 
   void linear(const HostTensor& x, const std::string& projection, std::int64_t in, std::int64_t out, const char* y) {
@@ -103,15 +105,13 @@ class Steps {
     output("output.hidden_states", "tap.convolved", token_shape({n_.channels}));
   }
 
-  void scan() {
-    const Shape states = {n_.batch, n_.heads, n_.head_dim(), n_.state_size};
-    if (decode_)
-      begin("ssm_state_update.forward", {{"dt_softplus", std::int64_t{1}}});
-    else
-      begin("ssd_scan.forward", {{"chunk_size", layer_.integer("chunk_size")},
-                                 {"dt_softplus", std::int64_t{1}},
-                                 {"dt_min", layer_.number("dt_min")},
-                                 {"dt_max", layer_.number("dt_max")}});
+  Attributes scan_attributes() const {
+    return {{"chunk_size", layer_.integer("chunk_size")},
+            {"dt_softplus", std::int64_t{1}},
+            {"dt_min", layer_.number("dt_min")},
+            {"dt_max", layer_.number("dt_max")}};
+  }
+  void scan_inputs() {
     slice("input.x", *convolved_, 0, n_.inner, token_shape({n_.heads, n_.head_dim()}));
     slice("input.dt", *projected_, n_.inner + n_.channels, n_.heads, token_shape({n_.heads}));
     copy("input.A", *A_, {n_.heads});
@@ -119,6 +119,14 @@ class Steps {
     slice("input.C", *convolved_, n_.inner + n_.keys(), n_.keys(), token_shape({n_.groups, n_.state_size}));
     copy("input.D", layer_.tensor("param._fp32_params.D"), {n_.heads});
     copy("input.dt_bias", layer_.tensor("param._fp32_params.dt_bias"), {n_.heads});
+  }
+  void scan() {
+    const Shape states = {n_.batch, n_.heads, n_.head_dim(), n_.state_size};
+    if (decode_)
+      begin("ssm_state_update.forward", {{"dt_softplus", std::int64_t{1}}});
+    else
+      begin("ssd_scan.forward", scan_attributes());
+    scan_inputs();
     if (decode_) {
       output("state", "ssm_state", states);
     } else {
@@ -134,11 +142,14 @@ class Steps {
     output("output.y", "tap.scanned", token_shape({n_.heads, n_.head_dim()}));
   }
 
-  void norm() {
-    begin("gated_rms_norm.forward", {{"eps", layer_.number("eps")}, {"group_size", n_.inner / n_.groups}});
+  void norm_inputs() {
     copy("input.hidden_states", *scanned_, {tokens(), n_.inner});
     slice("input.gate", *projected_, 0, n_.inner, {tokens(), n_.inner});
     copy("param.weight", layer_.tensor("param.norm.weight"), {n_.inner});
+  }
+  void norm() {
+    begin("gated_rms_norm.forward", {{"eps", layer_.number("eps")}, {"group_size", n_.inner / n_.groups}});
+    norm_inputs();
     output("output.hidden_states", "tap.normed", {tokens(), n_.inner});
   }
 
@@ -155,6 +166,81 @@ class Steps {
     copy("param.D", layer_.tensor("param._fp32_params.D"), {n_.heads});
     copy("param.norm_weight", layer_.tensor("param.norm.weight"), {n_.inner});
     output("output.hidden_states", "tap.normed", {n_.batch, n_.inner});
+  }
+
+  std::vector<MixerStep> backward() {
+    const HostTensor *d_normed = shown("tap.d_normed"), *d_scanned = shown("tap.d_scanned"),
+                     *d_convolved = shown("tap.d_convolved"), *d_projected = shown("tap.d_projected");
+    if (normed_)
+      linear_backward(*normed_, layer_.tensor("grad.output.hidden_states"), "out_proj", n_.inner, n_.hidden_size,
+                      "tap.d_normed");
+    if (projected_ && scanned_ && d_normed) norm_backward(*d_normed);
+    if (projected_ && A_ && convolved_ && d_scanned) scan_backward(*d_scanned);
+    if (projected_ && d_convolved) convolution_backward(*d_convolved);
+    const bool masked = layer_.find("input.attention_mask") != nullptr;
+    if (input_ && d_projected)
+      linear_backward(*input_, *d_projected, "in_proj", n_.hidden_size, n_.projected(),
+                      masked ? "tap.d_masked" : "grad.input.hidden_states");
+    return std::move(steps_);
+  }
+
+  // A gradient of the step; judged where the layer shows it.
+  void gradient(const char* name, const std::string& of_layer, Shape shape, std::int64_t first = 0) {
+    const HostTensor* const t = layer_.find(of_layer);
+    Call& call = steps_.back().call;
+    const DType model = layer_.tensor("input.hidden_states").dtype;
+    call.tensors.push_back(unwritten_tensor(call.op, name, t ? t->dtype : model, std::move(shape)));
+    if (shown(of_layer.c_str())) steps_.back().outputs.push_back({name, of_layer, first});
+  }
+  void gradient_if_any(const char* name, const std::string& of_layer, Shape shape) {
+    if (layer_.find(of_layer)) gradient(name, of_layer, std::move(shape));
+  }
+
+  void linear_backward(const HostTensor& x, const HostTensor& d_y, const std::string& projection, std::int64_t in,
+                       std::int64_t out, const char* d_x) {
+    begin("linear.backward", {});
+    copy("input.hidden_states", x, {tokens(), in});
+    copy("param.weight", layer_.tensor("param." + projection + ".weight"), {out, in});
+    copy("grad.output.hidden_states", d_y, {tokens(), out});
+    gradient("grad.input.hidden_states", d_x, {tokens(), in});
+    gradient("grad.weight", "grad." + projection + ".weight", {out, in});
+    gradient_if_any("grad.bias", "grad." + projection + ".bias", {out});
+  }
+
+  void norm_backward(const HostTensor& d_normed) {
+    begin("gated_rms_norm.backward", {{"eps", layer_.number("eps")}, {"group_size", n_.inner / n_.groups}});
+    norm_inputs();
+    copy("grad.output.hidden_states", d_normed, {tokens(), n_.inner});
+    gradient("grad.input.hidden_states", "tap.d_scanned", {tokens(), n_.inner});
+    gradient("grad.input.gate", "tap.d_projected", {tokens(), n_.inner});
+    gradient("grad.weight", "grad.norm.weight", {n_.inner});
+  }
+
+  void scan_backward(const HostTensor& d_scanned) {
+    const Shape x = token_shape({n_.heads, n_.head_dim()}), keys = token_shape({n_.groups, n_.state_size});
+    begin("ssd_scan.backward", scan_attributes());
+    scan_inputs();
+    copy_if_any("input.seq_idx", "input.seq_idx", {n_.batch, n_.seq_len});
+    copy("grad.output.y", d_scanned, x);
+    gradient("grad.input.x", "tap.d_convolved", x);
+    gradient("grad.input.B", "tap.d_convolved", keys, n_.inner);
+    gradient("grad.input.C", "tap.d_convolved", keys, n_.inner + n_.keys());
+    gradient("grad.input.dt", "tap.d_projected", token_shape({n_.heads}), n_.inner + n_.channels);
+    gradient("grad.input.A", "tap.d_A", {n_.heads});
+    gradient("grad.input.D", "grad._fp32_params.D", {n_.heads});
+    gradient("grad.input.dt_bias", "grad._fp32_params.dt_bias", {n_.heads});
+  }
+
+  void convolution_backward(const HostTensor& d_convolved) {
+    begin("causal_conv1d.backward", {{"activation", "silu"}});
+    slice("input.hidden_states", *projected_, n_.inner, n_.channels, token_shape({n_.channels}));
+    copy_if_any("input.seq_idx", "input.seq_idx", {n_.batch, n_.seq_len});
+    copy("param.weight", layer_.tensor("param.conv1d.weight"), {n_.channels, n_.taps});
+    copy_if_any("param.bias", "param.conv1d.bias", {n_.channels});
+    copy("grad.output.hidden_states", d_convolved, token_shape({n_.channels}));
+    gradient("grad.input.hidden_states", "tap.d_projected", token_shape({n_.channels}), n_.inner);
+    gradient("grad.weight", "grad.conv1d.weight", {n_.channels, n_.taps});
+    gradient_if_any("grad.bias", "grad.conv1d.bias", {n_.channels});
   }
 
   bool continued() const { return layer_.op == "mamba2_mixer.prefill" && layer_.integer("continued") != 0; }

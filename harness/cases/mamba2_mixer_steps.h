@@ -3,19 +3,23 @@
 #pragma once
 
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "harness/core/call.h"
 
 namespace assay::harness {
 
+// A tensor of a step that the layer shows: all of a tensor of the layer, or channels `first` and on of every token.
+struct MixerOutput {
+  std::string of_step, of_layer;
+  std::int64_t first = 0;
+};
 struct MixerStep {
-  Call call;                                                 // "linear.forward", "causal_conv1d.update", ...
-  std::vector<std::pair<std::string, std::string>> outputs;  // a tensor of `call`, the layer's tensor that it is
+  Call call;  // "linear.forward", "causal_conv1d.update", "ssd_scan.backward", ...
+  std::vector<MixerOutput> outputs;
 };
 
-// `layer`: a call that has run. Taps without bytes were not shown.
+// `layer`: a call that has run; a backward has the taps of its forward, too. Taps without bytes were not shown.
 std::vector<MixerStep> mixer_steps(const Call& layer);
 
 // The sizes of a call of the layer, from its tensors' shapes.

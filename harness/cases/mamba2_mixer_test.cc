@@ -1,6 +1,7 @@
 // The mixer's cases: their presets are the models' own, and the layer that carries freedoms is the reference's.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "harness/cases/mamba2_mixer_end_to_end.h"
@@ -49,7 +50,9 @@ constexpr const char* kLines[] = {
     "seed=2",
     "mamba2_mixer/prefill batch=1 seq_len=19 preset=tiny-plain mask=none states=ignored cache=f32 dtype=bf16 "
     "fill=model seed=3",
-    "mamba2_mixer/decode batch=3 preset=tiny mask=none cache=f32 taps=all dtype=bf16 fill=model seed=4"};
+    "mamba2_mixer/decode batch=3 preset=tiny mask=none cache=f32 taps=all dtype=bf16 fill=model seed=4",
+    "mamba2_mixer/train_backward batch=2 seq_len=17 preset=tiny-all mask=left documents=packed dtype=f32 fill=model "
+    "seed=5"};
 
 // With no step moved, the layer that carries freedoms to the end gives the reference's bits: its steps are the layer's.
 TEST(MixerEndToEnd, NothingMovesWithoutFreedom) {
@@ -62,27 +65,72 @@ TEST(MixerEndToEnd, NothingMovesWithoutFreedom) {
   }
 }
 
+// How far `output` moves, root mean square, when `tap` has a freedom of 1e-6.
+double moved(const Call& call, const char* tap, const char* output) {
+  Expectation step{.tensor = tap};
+  step.oracle.resize(static_cast<std::size_t>(call.tensor(tap).size()));
+  step.freedom.assign(step.oracle.size(), 1e-6);
+  for (const Expectation& e : mixer_end_to_end(call, {step})) {
+    if (e.tensor != output) continue;
+    double squares = 0;
+    for (const double f : e.freedom) squares += f * f;
+    return std::sqrt(squares / static_cast<double>(e.size()));
+  }
+  return NAN;
+}
+
 TEST(MixerEndToEnd, AMovedStepMovesTheEnd) {
   const Call call = call_of(kLines[0]);
   for (const char* tap : {"tap.projected", "tap.A", "tap.convolved", "tap.scanned", "tap.normed"}) {
     SCOPED_TRACE(tap);
-    Expectation step{.tensor = tap};
-    step.oracle.resize(static_cast<std::size_t>(call.tensor(tap).size()));
-    step.freedom.assign(step.oracle.size(), 1e-6);
-    const Expectation out = mixer_end_to_end(call, {step}).front();
-    double squares = 0;
-    for (const double f : out.freedom) squares += f * f;
-    const double moved = std::sqrt(squares / static_cast<double>(out.size()));
-    EXPECT_GT(moved, 1e-12);  // double alone moves it by 1e-16
-    EXPECT_LT(moved, 1e-3);
+    EXPECT_GT(moved(call, tap, "output.hidden_states"), 1e-12);  // double alone moves it by 1e-16
+    EXPECT_LT(moved(call, tap, "output.hidden_states"), 1e-3);
+  }
+}
+
+TEST(MixerEndToEnd, AMovedGradientMovesThoseBehindIt) {
+  const Call call = call_of(kLines[4]);
+  for (const auto& [tap, gradient] : {std::pair{"tap.d_normed", "grad.norm.weight"},
+                                      {"tap.d_scanned", "grad._fp32_params.D"},
+                                      {"tap.d_A", "grad._fp32_params.A_log"},
+                                      {"tap.d_convolved", "grad.conv1d.weight"},
+                                      {"tap.d_projected", "grad.in_proj.weight"},
+                                      {"tap.d_masked", "grad.input.hidden_states"}}) {
+    SCOPED_TRACE(tap);
+    EXPECT_GT(moved(call, tap, gradient), 1e-12);
+    EXPECT_LT(moved(call, tap, gradient), 1e-3);
+    EXPECT_EQ(moved(call, tap, "grad.out_proj.weight"), 0);  // of the step before them all
   }
 }
 
 TEST(MixerSteps, WithoutTapsOnlyTheWholeIsJudged) {
-  const Call call = call_of(kLines[3]);
-  EXPECT_TRUE(mixer_steps(call).empty());
-  for (const Expectation& e : family("mamba2_mixer").expect(call, assay_contract{}, false))
-    EXPECT_TRUE(e.relative_alone);
+  for (const char* line : {kLines[3], kLines[4]}) {
+    const Call call = call_of(line);
+    EXPECT_TRUE(mixer_steps(call).empty());
+    for (const Expectation& e : family("mamba2_mixer").expect(call, assay_contract{}, false))
+      EXPECT_TRUE(e.relative_alone) << e.tensor;
+  }
+}
+
+// A tensor whose channels are of several steps is judged where all of them show what they read.
+TEST(MixerSteps, TogetherGiveATensorThatTheyShare) {
+  const Case c = parse_case(kLines[4]);
+  const std::vector<Call> calls = family("mamba2_mixer").calls(c);
+  Call whole = calls.back();
+  for (const HostTensor& t : calls.front().tensors)
+    if (t.role == Role::tap) whole.tensors.push_back(t);
+  const auto judged = [](const Call& call, const std::string& tensor) {
+    const auto all = family("mamba2_mixer").expect(call, assay_contract{}, false);
+    return std::count_if(all.begin(), all.end(),
+                         [&](const Expectation& e) { return e.tensor == tensor && !e.relative_alone; });
+  };
+  EXPECT_EQ(judged(whole, "tap.d_projected"), 1);
+  EXPECT_EQ(judged(whole, "tap.d_convolved"), 1);
+  EXPECT_EQ(judged(whole, "grad.in_proj.weight"), 1);
+  whole.tensor("tap.d_scanned").bytes.clear();  // the scan's share of both
+  EXPECT_EQ(judged(whole, "tap.d_projected"), 0);
+  EXPECT_EQ(judged(whole, "tap.d_convolved"), 0);
+  EXPECT_EQ(judged(whole, "grad.in_proj.weight"), 1);
 }
 
 TEST(MixerCase, HasNoIntegerFill) {

@@ -34,35 +34,55 @@ const AttributeSpec kChunk = {
 const AttributeSpec kDtMin = {"dt_min", "float", "Delta is at least this"};
 const AttributeSpec kDtMax = {"dt_max", "float", "Delta is at most this; may be infinite"};
 
-// The tensors of the Mamba-2 mixer: `own`, what a path has besides.
-std::vector<TensorSpec> mixer_tensors(std::vector<TensorSpec> own) {
+const std::vector<std::string> kMixerTokens = {"batch", "seq_len", "hidden_size"}, kHeads = {"heads"};
+
+// What every path of the Mamba-2 mixer reads, `own`: what it has besides, and what it writes.
+std::vector<TensorSpec> mixer_tensors(std::vector<TensorSpec> own, const std::vector<TensorSpec>& written) {
   const auto model = DTypeRule::model;
-  const std::vector<std::string> tokens = {"batch", "seq_len", "hidden_size"}, heads = {"heads"};
   std::vector<TensorSpec> all = {
-      {"input.hidden_states", Role::in, tokens, model},
+      {"input.hidden_states", Role::in, kMixerTokens, model},
       {"input.attention_mask", Role::in, {"batch", "seq_len"}, DTypeRule::int32, true},
       {"param.in_proj.weight", Role::in, {"projected", "hidden_size"}, model},
       {"param.in_proj.bias", Role::in, {"projected"}, model, true},
       {"param.conv1d.weight", Role::in, {"channels", "one", "taps"}, model},
       {"param.conv1d.bias", Role::in, {"channels"}, model, true},
-      {"param._fp32_params.dt_bias", Role::in, heads, DTypeRule::float32},
-      {"param._fp32_params.A_log", Role::in, heads, DTypeRule::float32},
-      {"param._fp32_params.D", Role::in, heads, DTypeRule::float32},
+      {"param._fp32_params.dt_bias", Role::in, kHeads, DTypeRule::float32},
+      {"param._fp32_params.A_log", Role::in, kHeads, DTypeRule::float32},
+      {"param._fp32_params.D", Role::in, kHeads, DTypeRule::float32},
       {"param.norm.weight", Role::in, {"inner"}, model},
       {"param.out_proj.weight", Role::in, {"hidden_size", "inner"}, model},
       {"param.out_proj.bias", Role::in, {"hidden_size"}, model, true}};
   all.insert(all.end(), own.begin(), own.end());
-  const std::vector<TensorSpec> last = {
-      {"output.hidden_states", Role::out, tokens, model},
-      {"tap.masked", Role::tap, tokens, model, true},
-      {"tap.projected", Role::tap, {"batch", "seq_len", "projected"}, model, true},
-      {"tap.A", Role::tap, heads, DTypeRule::float32, true},
-      {"tap.convolved", Role::tap, {"batch", "seq_len", "channels"}, model, true},
-      {"tap.scanned", Role::tap, {"batch", "seq_len", "inner"}, model, true},
-      {"tap.normed", Role::tap, {"batch", "seq_len", "inner"}, model, true}};
-  all.insert(all.end(), last.begin(), last.end());
+  all.insert(all.end(), written.begin(), written.end());
   return all;
 }
+const std::vector<TensorSpec> kMixerOutputs = {
+    {"output.hidden_states", Role::out, kMixerTokens, DTypeRule::model},
+    {"tap.masked", Role::tap, kMixerTokens, DTypeRule::model, true},
+    {"tap.projected", Role::tap, {"batch", "seq_len", "projected"}, DTypeRule::model, true},
+    {"tap.A", Role::tap, kHeads, DTypeRule::float32, true},
+    {"tap.convolved", Role::tap, {"batch", "seq_len", "channels"}, DTypeRule::model, true},
+    {"tap.scanned", Role::tap, {"batch", "seq_len", "inner"}, DTypeRule::model, true},
+    {"tap.normed", Role::tap, {"batch", "seq_len", "inner"}, DTypeRule::model, true}};
+const std::vector<TensorSpec> kMixerGradients = {
+    {"grad.input.hidden_states", Role::out, kMixerTokens, DTypeRule::model},
+    {"grad.in_proj.weight", Role::out, {"projected", "hidden_size"}, DTypeRule::model},
+    {"grad.in_proj.bias", Role::out, {"projected"}, DTypeRule::model, true},
+    {"grad.conv1d.weight", Role::out, {"channels", "one", "taps"}, DTypeRule::model},
+    {"grad.conv1d.bias", Role::out, {"channels"}, DTypeRule::model, true},
+    {"grad._fp32_params.dt_bias", Role::out, kHeads, DTypeRule::float32},
+    {"grad._fp32_params.A_log", Role::out, kHeads, DTypeRule::float32},
+    {"grad._fp32_params.D", Role::out, kHeads, DTypeRule::float32},
+    {"grad.norm.weight", Role::out, {"inner"}, DTypeRule::model},
+    {"grad.out_proj.weight", Role::out, {"hidden_size", "inner"}, DTypeRule::model},
+    {"grad.out_proj.bias", Role::out, {"hidden_size"}, DTypeRule::model, true},
+    {"tap.d_masked", Role::tap, kMixerTokens, DTypeRule::model, true},
+    {"tap.d_projected", Role::tap, {"batch", "seq_len", "projected"}, DTypeRule::model, true},
+    {"tap.d_A", Role::tap, kHeads, DTypeRule::float32, true},
+    {"tap.d_convolved", Role::tap, {"batch", "seq_len", "channels"}, DTypeRule::model, true},
+    {"tap.d_scanned", Role::tap, {"batch", "seq_len", "inner"}, DTypeRule::model, true},
+    {"tap.d_normed", Role::tap, {"batch", "seq_len", "inner"}, DTypeRule::model, true}};
+const TensorSpec kMixerDocuments = {"input.seq_idx", Role::in, {"batch", "seq_len"}, DTypeRule::int32, true};
 const std::vector<TensorSpec> kMixerCache = {
     {"conv_state", Role::inout, {"batch", "channels", "taps"}, DTypeRule::model},
     {"ssm_state", Role::inout, {"batch", "heads", "head_dim", "state_size"}, DTypeRule::residual}};
@@ -287,7 +307,16 @@ std::vector<OperationSpec> make_catalogue() {
        kMixer + std::string("; seq_idx: documents, as in causal_conv1d and ssd_scan"),
        kMixerExactness,
        {kGroups, kEps, kChunk, kDtMin, kDtMax},
-       mixer_tensors({{"input.seq_idx", Role::in, {"batch", "seq_len"}, DTypeRule::int32, true}})},
+       mixer_tensors({kMixerDocuments, {"saved", Role::saved, kBytes, model, true}}, kMixerOutputs)},
+      {"mamba2_mixer.train_backward",
+       "the steps' own backwards, from the last to the first, each tensor between two steps rounded once; d_A_log = d_A A; "
+       "d_hidden_states = d_masked m; taps: the gradients of the forward's, d_masked with a mask alone",
+       kMixerExactness,
+       {kGroups, kEps, kChunk, kDtMin, kDtMax},
+       mixer_tensors({kMixerDocuments,
+                      {"grad.output.hidden_states", Role::in, kMixerTokens, model},
+                      {"saved", Role::saved, kBytes, model}},
+                     kMixerGradients)},
       {"mamba2_mixer.prefill",
        kMixer + std::string("; conv_state: the last columns of xBC; ssm_state: the scan's final state, rounded to its dtype"),
        kMixerExactness,
@@ -295,12 +324,12 @@ std::vector<OperationSpec> make_catalogue() {
         {"continued", "int",
          "1: goes on from the states, so that two prefills equal one; 0: begins with zeros and overwrites them, but a "
          "single token still moves conv_state left by one"}},
-       mixer_tensors(kMixerCache)},
+       mixer_tensors(kMixerCache, kMixerOutputs)},
       {"mamba2_mixer.decode",
        kMixer + std::string("; one token: both states move on by it, Delta has no limits"),
        kMixerExactness,
        {kGroups, kEps},
-       mixer_tensors(kMixerCache)},
+       mixer_tensors(kMixerCache, kMixerOutputs)},
   };
 }
 

@@ -26,7 +26,7 @@ constexpr double kSecondsPerCase = 30, kSecondsPerMillionElements = 30;
 struct Execution {
   Status status = Status::passed;
   std::string message;
-  Call judged;  // the last step, outputs filled in
+  Call judged;  // the last step, outputs filled in; a backward with the taps that its forward showed
   Contract contract;
   std::string variant;
   std::map<std::string, std::int64_t> counters;  // of the last step
@@ -75,7 +75,7 @@ std::string findings(const Call& call, const Reply& reply) {
 
 Execution execute(Worker& worker, const Item& item, const RunRequest& request) {
   Execution e;
-  std::vector<HostTensor> outputs;
+  std::vector<HostTensor> outputs, shown;
   for (std::size_t step = 0; step < item.calls.size(); ++step) {
     e.judged = item.calls[step];
     link(e.judged, outputs);
@@ -102,7 +102,12 @@ Execution execute(Worker& worker, const Item& item, const RunRequest& request) {
     }
     outputs.insert(outputs.end(), std::make_move_iterator(reply.outputs.begin()),
                    std::make_move_iterator(reply.outputs.end()));
+    if (step + 1 == item.calls.size()) break;
+    for (HostTensor& t : e.judged.tensors)
+      if (t.role == Role::tap && !t.bytes.empty()) shown.push_back(std::move(t));
   }
+  if (e.judged.find("saved"))
+    for (HostTensor& t : shown) e.judged.tensors.push_back(std::move(t));
   return e;
 }
 
