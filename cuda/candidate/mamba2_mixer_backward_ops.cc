@@ -1,4 +1,8 @@
 // mamba2_mixer.train_backward of the catalogue, by cuda/mamba2_mixer.
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "cuda/candidate/element_types.h"
 #include "cuda/candidate/flavour.h"
 #include "cuda/candidate/mamba2_mixer_call.h"

@@ -103,11 +103,20 @@ enum class Break {
   mixer_keys_swapped,           // the scan takes C for B
   mixer_gate_of_another_slice,  // x of in_proj's output in the place of z
   // mamba2_mixer/steps.cu
-  mixer_mask_ignored,      // every token is real
-  mixer_columns_shifted,   // a continued prefill's convolution starts one token too early
-  mixer_stale_tail,        // the cache lacks the last token
-  mixer_state_truncated,   // to bfloat16 by cutting bits off
-  mixer_rate_not_negated,  // A = exp(A_log)
+  mixer_mask_ignored,         // every token is real
+  mixer_columns_shifted,      // a continued prefill's convolution starts one token too early
+  mixer_stale_tail,           // the cache lacks the last token
+  mixer_state_truncated,      // to bfloat16 by cutting bits off
+  mixer_rate_not_negated,     // A = exp(A_log)
+  mixer_chain_rule_left_out,  // d_A_log = d_A
+  // mamba2_mixer_backward.cc
+  mixer_norm_of_normed,              // the norm's backward reads what the norm gave, not what it read
+  mixer_gate_gradient_of_scan,       // the scan's gradient in the place of z's
+  mixer_skip_by_dt_bias,             // dt_bias in the place of D
+  mixer_key_gradients_swapped,       // B gets the gradient of C
+  mixer_gradient_crosses_documents,  // the convolution's backward without seq_idx
+  mixer_weight_sees_padding,         // in_proj's weight gradient from the input, not the masked one
+  mixer_gradient_unmasked,           // padded tokens pass a gradient to the input
 };
 
 template <Break kBreak>

@@ -2,6 +2,7 @@
 
 #include "cuda/causal_conv1d/causal_conv1d.h"
 #include "cuda/common/check.h"
+#include "cuda/common/planted.h"
 #include "cuda/gated_rms_norm/gated_rms_norm.h"
 #include "cuda/gemm/gemm.h"
 #include "cuda/mamba2_mixer/mamba2_mixer.h"
@@ -134,8 +135,9 @@ void mamba2_mixer_train_backward(const Mamba2MixerDims& d, const Mamba2MixerPara
                                     .workspace = at(layout.out_proj)},
                   stream);
 
+  const T* const scanned = planted<Break::mixer_norm_of_normed> ? t.saved.normed : t.saved.scanned;
   gated_rms_norm_backward(norm_dims(d),
-                          GatedRmsNormBackward<T>{.hidden_states = t.saved.scanned,
+                          GatedRmsNormBackward<T>{.hidden_states = scanned,
                                                   .gate = t.saved.projected,
                                                   .weight = p.norm_weight,
                                                   .rstd = t.saved.rstd,
@@ -145,7 +147,8 @@ void mamba2_mixer_train_backward(const Mamba2MixerDims& d, const Mamba2MixerPara
                                                   .d_weight = t.d_params.norm_weight,
                                                   .workspace = floats(layout.norm)},
                           stream, method);
-  mamba2_mixer::place_slice(d_gate, d.tokens(), d.inner(), d_projected, d.projected(), stream);
+  mamba2_mixer::place_slice(planted<Break::mixer_gate_gradient_of_scan> ? d_scanned : d_gate, d.tokens(), d.inner(),
+                            d_projected, d.projected(), stream);
 
   ssd_scan_backward(mamba2_mixer::scan_dims(d),
                     SsdScanBackward<T>{.x = t.saved.convolved,
@@ -153,7 +156,7 @@ void mamba2_mixer_train_backward(const Mamba2MixerDims& d, const Mamba2MixerPara
                                        .A = t.saved.A,
                                        .B = t.saved.convolved + B,
                                        .C = t.saved.convolved + C,
-                                       .D = p.D,
+                                       .D = planted<Break::mixer_skip_by_dt_bias> ? p.dt_bias : p.D,
                                        .dt_bias = p.dt_bias,
                                        .seq_idx = t.seq_idx,
                                        .dt_min = p.dt_min,
@@ -162,8 +165,8 @@ void mamba2_mixer_train_backward(const Mamba2MixerDims& d, const Mamba2MixerPara
                                        .strides = scan_strides(d),
                                        .d_x = d_convolved,
                                        .d_dt = d_projected + dt,
-                                       .d_B = d_convolved + B,
-                                       .d_C = d_convolved + C,
+                                       .d_B = d_convolved + (planted<Break::mixer_key_gradients_swapped> ? C : B),
+                                       .d_C = d_convolved + (planted<Break::mixer_key_gradients_swapped> ? B : C),
                                        .d_A = d_A,
                                        .d_D = t.d_params.D,
                                        .d_dt_bias = t.d_params.dt_bias,
@@ -171,12 +174,13 @@ void mamba2_mixer_train_backward(const Mamba2MixerDims& d, const Mamba2MixerPara
                     stream, method);
   mamba2_mixer::decay_rates_backward(t.saved.A, d_A, d.heads, t.d_params.A_log, stream);
 
+  const std::int32_t* const conv_documents = planted<Break::mixer_gradient_crosses_documents> ? nullptr : t.seq_idx;
   causal_conv1d_backward(conv_dims(d),
                          CausalConv1dBackward<T>{.in = {.hidden_states = t.saved.projected + xBC,
                                                         .weight = p.conv_weight,
                                                         .bias = p.conv_bias,
                                                         .initial_state = nullptr,
-                                                        .seq_idx = t.seq_idx,
+                                                        .seq_idx = conv_documents,
                                                         .silu = true},
                                                  .d_out = d_convolved,
                                                  .d_final_state = nullptr,
@@ -190,9 +194,10 @@ void mamba2_mixer_train_backward(const Mamba2MixerDims& d, const Mamba2MixerPara
 
   T* const masked = tensor(nullptr, layout.masked);
   if (t.mask) mamba2_mixer::apply_mask(t.hidden_states, t.mask, d.tokens(), d.hidden_size, masked, stream);
+  const T* const u = t.mask && !planted<Break::mixer_weight_sees_padding> ? masked : t.hidden_states;
   T* const d_masked = t.mask ? tensor(t.d_taps.masked, layout.d_masked) : t.d_hidden_states;
   linear_backward(in_proj_dims(d),
-                  LinearBackward<T>{.x = t.mask ? masked : t.hidden_states,
+                  LinearBackward<T>{.x = u,
                                     .weight = p.in_proj_weight,
                                     .d_y = d_projected,
                                     .d_x = d_masked,
@@ -200,7 +205,10 @@ void mamba2_mixer_train_backward(const Mamba2MixerDims& d, const Mamba2MixerPara
                                     .d_bias = t.d_params.in_proj_bias,
                                     .workspace = at(layout.in_proj)},
                   stream);
-  if (t.mask) mamba2_mixer::apply_mask(d_masked, t.mask, d.tokens(), d.hidden_size, t.d_hidden_states, stream);
+  if (t.mask && planted<Break::mixer_gradient_unmasked>)
+    mamba2_mixer::place_slice(d_masked, d.tokens(), d.hidden_size, t.d_hidden_states, d.hidden_size, stream);
+  else if (t.mask)
+    mamba2_mixer::apply_mask(d_masked, t.mask, d.tokens(), d.hidden_size, t.d_hidden_states, stream);
 }
 
 template void mamba2_mixer_train_backward(const Mamba2MixerDims&, const Mamba2MixerParams<float>&,

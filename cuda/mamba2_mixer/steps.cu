@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(kThreads)
     decay_rates_backward_kernel(const float* __restrict__ A, const float* __restrict__ d_A, std::int64_t heads,
                                 float* __restrict__ d_A_log) {
   const std::int64_t h = global_thread();
-  if (h < heads) d_A_log[h] = d_A[h] * A[h];
+  if (h < heads) d_A_log[h] = planted<Break::mixer_chain_rule_left_out> ? d_A[h] : d_A[h] * A[h];
 }
 
 template <class T>
