@@ -92,11 +92,10 @@ TensorResult judge_golden(const GoldenTensor& t) {
   const bool unrounded = result.elements > 1 && matched <= t.tolerance * scale;
   if (t.dtype != DType::bfloat16 && (t.model != DType::bfloat16 || unrounded)) {
     result.gate = "relative";
-    // Where values cancel float32 itself does not reach the tolerance. A tensor that is within its limits element by
-    // element (a norm of groups of one channel, say), or of so few elements that they may cancel by chance, may then
-    // err as much as the matched reference does, and as much again.
-    const bool may_cancel = !t.limit.empty() || result.elements < kRelativeGateElements;
-    result.limit = may_cancel && scale > 0 ? std::max(t.tolerance, kMostRatio * matched / scale) : t.tolerance;
+    // Where values cancel float32 itself does not reach the tolerance: a recording may then err as much as the matched
+    // reference does, and as much again. The error of few elements is a single draw: theirs by eight deviations.
+    const double multiple = result.elements < kRelativeGateElements ? kSigmas : kMostRatio;
+    result.limit = scale > 0 ? std::max(t.tolerance, multiple * matched / scale) : t.tolerance;
     result.rms_ratio = scale > 0 ? error / scale / result.limit : error > 0 ? HUGE_VAL : 0;
     if (result.elements > 0 && !(result.rms_ratio <= 1)) fail();
     if (result.rms_ratio > 0) result.headroom = std::min(result.headroom, 1 / result.rms_ratio);

@@ -43,7 +43,8 @@ struct GoldenLayer {
 const std::vector<GoldenLayer>& golden_layers();
 const GoldenLayer& golden_layer(const Fixture& fixture);  // throws FixtureError if there is none
 
-// float32: relative L2 of recorded - oracle within the tolerance, the denominator max(rms(oracle), 2^-10 terms_rms);
+// float32: relative L2 of recorded - oracle within the tolerance or twice that of matched - oracle (eight times on fewer than
+// 256 elements), the denominator max(rms(oracle), 2^-10 terms_rms);
 // bfloat16, stored or computed in: rms(recorded - oracle) / rms(matched - oracle) in [1/2, 2] on 256 elements and more,
 // on fewer 8 standard deviations at most; both also within `limit`, if there is one. A tensor whose true value is
 // rounding noise is judged by its limit alone.
