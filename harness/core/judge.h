@@ -31,7 +31,8 @@ bool noise_dominated(const Expectation& want);
 // rms(matched - oracle) / max(rms(oracle), rms(limit)): above 10 % the case says little about a candidate.
 double matched_error(const Expectation& want);
 
-// At least half of the expected values, or of the most that the dtype allows, are distinct and non-zero.
+// At least half of the expected values, or of the most that the dtype allows, are distinct and non-zero; those that the
+// operation leaves no value but 0 do not count.
 bool tells_apart(const Expectation& want);
 
 // Of how many elements the errors decide rms and maximum, by their limits l: (sum l^2)^2 / sum l^4, all of them where

@@ -223,6 +223,10 @@ TEST(Judge, TellsApartWantsDistinctValues) {
   EXPECT_TRUE(tells_apart(e));
   for (std::size_t i = 0; i < 60; ++i) e.oracle[i] = 0;
   EXPECT_FALSE(tells_apart(e));
+  for (std::size_t i = 0; i < 60; ++i) e.limit[i] = kTiny;  // nothing contributes there
+  EXPECT_TRUE(tells_apart(e));
+  for (std::size_t i = 60; i < 100; ++i) e.oracle[i] = 0, e.limit[i] = kTiny;
+  EXPECT_FALSE(tells_apart(e)) << "zeros alone tell nothing";
   for (double& v : e.oracle) v = 2;
   EXPECT_FALSE(tells_apart(e));
 }

@@ -35,7 +35,7 @@ void merge(Pool& into, const Pool& from) {
 // Untrusted, in order of what it means.
 std::string doubt(const Account& a) {
   if (a.compared == 0) return "no case compared it";
-  if (!a.tells_apart) return "in no case were at least half of the expected values distinct and non-zero";
+  if (!a.tells_apart) return "in no case were at least half of the expected values distinct and non-zero (forced zeros aside)";
   if (a.unnoticed > 0)
     return fmt::format("an error of 4 limits, planted into one element, went unreported in {} of {} cases", a.unnoticed,
                        a.compared);
