@@ -30,6 +30,7 @@ using protocol::RunStatus;
 using protocol::Stage;
 
 constexpr auto kWatchInterval = std::chrono::milliseconds(10);  // of resident memory, deadline and death
+constexpr auto kLongestStep = std::chrono::milliseconds(100);   // from one watch to the next while the process runs
 constexpr auto kDeathGrace = std::chrono::milliseconds(1000);   // from a closed connection to the end of the process
 constexpr std::uint64_t kFirstFileBytes = std::uint64_t{1} << 20;
 constexpr std::uint64_t kFirstSavedBytes = std::uint64_t{64}
@@ -307,8 +308,8 @@ class Worker::Impl {
   // Sends `frame`, if any, and waits for a frame of type `wanted`. On a fault the process has been ended.
   std::optional<Fault> converse(std::span<const std::byte> frame, protocol::Frame wanted,
                                 std::chrono::milliseconds timeout, std::vector<std::byte>& payload) {
-    const auto start = Clock::now();
-    auto next_watch = start + kWatchInterval;
+    auto watched = Clock::now();
+    Clock::duration waited{};
     received_.clear();
     if (!frame.empty() && !send_some(frame)) return lost_connection();
     for (;;) {
@@ -326,14 +327,16 @@ class Worker::Impl {
           return kill_for(Outcome::crashed, "broke the protocol: it answered before it had read the request");
       }
       const auto now = Clock::now();
-      if (now < next_watch) continue;
-      next_watch = now + kWatchInterval;
+      if (now < watched + kWatchInterval) continue;
+      // Time in which this process did not run, either, is none of the candidate's: a suspended machine, a stopped job.
+      waited += std::min<Clock::duration>(now - watched, kLongestStep);
+      watched = now;
       if (const std::size_t resident = process_.resident_bytes(); resident > options_.memory_limit_bytes) {
         return kill_for(Outcome::out_of_memory,
                         fmt::format("was killed{}: resident memory of {}, above the limit of {}", during(),
                                     in_mebibytes(resident), in_mebibytes(options_.memory_limit_bytes)));
       }
-      if (now - start >= timeout) {
+      if (waited >= timeout) {
         return kill_for(Outcome::timeout, fmt::format("was killed{}: no answer within {} s", during(),
                                                       std::chrono::duration<double>(timeout).count()));
       }

@@ -101,7 +101,7 @@ struct Unwritten {
 struct RunRequest {
   int schedule = 0;        // index into CandidateInfo::schedules; ignored if there are none
   std::uint64_t seed = 0;  // of the schedule
-  std::chrono::milliseconds timeout = std::chrono::seconds(60);
+  std::chrono::milliseconds timeout = std::chrono::seconds(60);  // of time in which the calling process runs
   int poison = 0;  // 0 or 1: which pattern. Results that depend on it come from memory that was never written
   bool count = false;  // ask for Reply::counters; std::invalid_argument unless CandidateInfo::can_count
 };

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <cmath>
+#include <csignal>
 #include <cstdlib>
 #include <fstream>
 #include <thread>
@@ -337,6 +338,25 @@ INSTANTIATE_TEST_SUITE_P(
                     Death{"hangs", Outcome::timeout, {"killed in run", "no answer within 1 s"}},
                     Death{"hangs_in_supports", Outcome::timeout, {"killed in supports"}}),
     [](const auto& param) { return param.param.candidate; });
+
+// As when the machine is suspended, or somebody stops the job and lets it go on.
+TEST(Worker, TimeInWhichThisProcessIsStoppedIsNoHang) {
+  Worker worker(options("hangs"));
+  const auto start = std::chrono::steady_clock::now();
+  const pid_t stopper = fork();
+  if (stopper == 0) {
+    usleep(200'000);
+    kill(getppid(), SIGSTOP);
+    usleep(2'000'000);
+    kill(getppid(), SIGCONT);
+    _exit(0);
+  }
+  const Reply reply = worker.run(rms_norm(), {.timeout = 1s});
+  const auto took = std::chrono::steady_clock::now() - start;
+  waitpid(stopper, nullptr, 0);
+  EXPECT_EQ(reply.outcome, Outcome::timeout) << reply.message;
+  EXPECT_GE(took, 2800ms);
+}
 
 class Survives : public testing::TestWithParam<Death> {};
 
