@@ -184,6 +184,13 @@ TEST_F(Assay, CountsWhatACaseMoves) {
   EXPECT_NE(text.find("\"global_write.bytes\": 448,"), std::string::npos) << text;
   EXPECT_NE(text.find("\"longest_thread_steps\""), std::string::npos) << text;
   EXPECT_EQ(run({"report", "show", json}).exit_code, 0);
+  // Counted alone it is no verdict.
+  counted.back() = "--count=only";
+  const Outcome alone = run(counted);
+  EXPECT_EQ(alone.exit_code, 1);
+  EXPECT_NE(alone.out.find("counted, not judged"), std::string::npos) << alone.out;
+  EXPECT_NE(alone.out.find("1344 bytes      / 3.35e+12 a second"), std::string::npos) << alone.out;
+  EXPECT_NE(harness::content(json).find("\"global_read.bytes\": 896,"), std::string::npos);
   expect_refused({"verify", "--count", "--candidate", std::string(ASSAY_TEST_HOSTILE) + "/base.so"}, "cannot count");
 }
 

@@ -17,15 +17,15 @@ namespace fs = std::filesystem;
 
 struct Options {
   std::vector<std::string> filters, fixtures;
-  std::string candidate = "simt", tier, require, shard = "1/1", worker, schedule, json, junit;
+  std::string candidate = "simt", tier, require, shard = "1/1", worker, schedule, count, json, junit;
   int schedules = 0, jobs = 0;
   std::int64_t further_seeds = 0;
   std::uint64_t seed = 0;
-  bool seed_given = false, count = false;
+  bool seed_given = false;
 };
 
-// "simt", "cuda": ours, beside this program; to be counted, simt as it is built for that. Anything else is the path of a
-// library.
+// "simt", "cuda": ours, beside this program; to be counted, simt as it is built for that. Anything else is the path of
+// a library.
 fs::path candidate_library(const std::string& name, bool count, bool& own) {
   own = name == "simt" || name == "cuda";
   const std::string counting = count && name == "simt" ? "_counting" : "";
@@ -57,7 +57,7 @@ std::vector<harness::Case> choose_cases(const Options& o, harness::VerifyOptions
 
 int verify_command(const Options& o) {
   harness::VerifyOptions run;
-  run.candidate = candidate_library(o.candidate, o.count, run.own);
+  run.candidate = candidate_library(o.candidate, !o.count.empty(), run.own);
   run.candidate_argument = o.candidate;
   run.worker = o.worker.empty() ? worker_path() : fs::path(o.worker);
   std::error_code error;
@@ -69,7 +69,8 @@ int verify_command(const Options& o) {
   run.schedule = o.schedule;
   run.schedules = o.schedules;
   run.jobs = o.jobs;
-  run.count = o.count;
+  run.count_only = o.count == "only";
+  run.count = !o.count.empty() && !run.count_only;
   if (run.cases.empty() && run.fixtures.empty()) throw UsageError("nothing to do; want fewer shards than cases");
 
   RunOutput output({.subject = "candidate",
@@ -113,7 +114,8 @@ void add_verify(CLI::App& app, int& exit_code) {
   option("--shard", o->shard, "I/N", "Only part I of N, as 2/5");
   CLI::Option* seed = option("--seed", o->seed, "S", "This seed instead of the cases' own");
   option("--seeds", o->further_seeds, "N", "Repeat with N further seeds")->check(whole(1, 1'000'000));
-  command->add_flag("--count", o->count, "Also count what each case moves and computes, and predict from it");
+  command->add_flag("--count", o->count, "Also count what a case moves and computes, and predict; =only: no verdict")
+      ->check(CLI::IsMember({"true", "only"}));
   option("--worker", o->worker, "FILE", "Another worker program, a sanitized one say");
   option("--json", o->json, "FILE", "Write the complete result");
   option("--junit", o->junit, "FILE", "Write JUnit XML");

@@ -39,6 +39,8 @@ struct Counters {
   // (scalar, of tensor cores, special functions, atomics). The busiest thread: its accesses to memory, scalar
   // operations, special functions, atomics and synchronisations, one after another.
   std::uint64_t longest_block_bytes = 0, longest_block_operations = 0, longest_thread_steps = 0;
+  // Blocks launched; and what longest_block_bytes were if those of each launch had equal shares.
+  std::uint64_t blocks = 0, balanced_block_bytes = 0;
   bool sees_plain_accesses = false;  // false: the kernel was not built for counting
 
   std::uint64_t bank_conflicts() const {

@@ -68,6 +68,8 @@ TEST(Counting, ACopyMovesEachByteOnce) {
   EXPECT_EQ(c.longest_block_bytes, 2u * 4 * 128);
   EXPECT_EQ(c.longest_block_operations, 0u);
   EXPECT_EQ(c.longest_thread_steps, 2u);  // a load and a store
+  EXPECT_GT(c.blocks, 0u);
+  EXPECT_EQ(c.balanced_block_bytes, (c.global_read.bytes + c.global_write.bytes) / c.blocks);
   EXPECT_EQ(c.float_operations, 0u);
 
   c = count([&] { launch(vector_copy_kernel, {.grid = 2, .block = 128}, x, y, kN); });

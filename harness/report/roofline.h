@@ -14,6 +14,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace assay::harness {
 
@@ -36,7 +37,17 @@ struct Roofline {
   double seconds = 0;
   std::string_view limiter;  // "memory", "tensor cores", "arithmetic", "special functions", "shared memory", "one
                              // block", "one thread"
+  struct Need {
+    std::string_view resource;
+    double amount, a_second;
+    std::string_view unit;
+    double seconds() const { return amount / a_second; }
+  };
+  std::vector<Need> needs;  // of all resources that take any time
 };
 Roofline roofline(const Gpu& gpu, const Counts& counts);
+
+// The roofline in words: each need with its arithmetic, and the longest chain of a block beside a balanced one.
+std::string arithmetic_text(const Gpu& gpu, const Counts& counts);
 
 }  // namespace assay::harness

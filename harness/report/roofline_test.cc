@@ -40,6 +40,14 @@ TEST(Roofline, TypesOfProductsShareOneUnit) {
       of({{"tensor_operations.bf16", 989'400'000'000}, {"tensor_operations.s8", 1'978'900'000'000}}).seconds, 2e-3);
 }
 
+TEST(Roofline, SaysItsArithmetic) {
+  const std::string text = arithmetic_text(
+      h100_sxm(), {{"global_read.bytes", 3'350'000}, {"longest_block_bytes", 300}, {"balanced_block_bytes", 200}});
+  EXPECT_NE(text.find("1.00 us, the most of"), std::string::npos) << text;
+  EXPECT_NE(text.find("3350000 bytes      / 3.35e+12 a second = 1.00 us"), std::string::npos) << text;
+  EXPECT_NE(text.find("with equal shares 200: 1.50 times"), std::string::npos) << text;
+}
+
 TEST(Roofline, NothingTakesNoTime) {
   EXPECT_EQ(of({}).seconds, 0);
   EXPECT_EQ(of({}).limiter, "");

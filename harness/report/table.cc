@@ -131,7 +131,8 @@ std::string counts_table(const RunResult& run) {
          fmt::format(
              "Compulsory: every tensor once. Sectors, wavefronts: over the fewest. Least us: predicted for {} from the "
              "counts, not measured.\n\n",
-             h100_sxm().name);
+             h100_sxm().name) +
+         (largest.size() == 1 ? arithmetic_text(h100_sxm(), largest.begin()->second->counters) + '\n' : "");
 }
 
 std::string trust_table(const RunResult& run) {

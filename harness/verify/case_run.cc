@@ -229,6 +229,21 @@ class Judging {
     fail(message, schedule);
   }
 
+  // One more execution, `seconds` being what one that is not counted may take.
+  void count(Worker& worker, double seconds) {
+    RunRequest request;
+    request.seed = item_.seed;
+    request.count = true;
+    request.timeout = std::chrono::milliseconds(static_cast<std::int64_t>(kCountingSlowdown * 1000 * seconds));
+    const Execution e = execute(worker, item_, request);
+    run_.result.candidate_seconds += e.seconds;
+    if (e.status != Status::passed) return fail("counted: " + e.message, "", e.status);
+    run_.result.variant = e.variant;
+    run_.result.contract = to_string(e.contract);
+    run_.result.counters = {e.counters.begin(), e.counters.end()};
+    run_.result.counters["compulsory_bytes"] = compulsory_bytes(e.judged);
+  }
+
   void fail(const std::string& message, const std::string& schedule, Status status = Status::failed) {
     if (run_.result.status != Status::passed) return;  // the first failure is the one that is told
     run_.result.status = status;
@@ -277,6 +292,13 @@ CaseRun run_case(Worker& worker, const Item& item, const RunSettings& settings) 
                                               : std::min<int>(settings.schedules, static_cast<int>(all.size()));
   const double seconds = settings.timeout_scale *
                          (kSecondsPerCase + kSecondsPerMillionElements * 1e-6 * static_cast<double>(elements(item)));
+
+  if (settings.count_only) {
+    judging.count(worker, seconds);
+    if (run.result.status == Status::passed)
+      run.result.status = Status::skipped, run.result.message = "counted, not judged";
+    return run;
+  }
 
   // One execution per schedule; executions of one arithmetic must agree, so each is judged once.
   struct Group {
@@ -340,19 +362,7 @@ CaseRun run_case(Worker& worker, const Item& item, const RunSettings& settings) 
         judging.judge_execution(e, groups.front().schedule);
     }
   }
-  if (settings.count && run.result.status == Status::passed) {
-    RunRequest request;
-    request.seed = item.seed;
-    request.count = true;
-    request.timeout = std::chrono::milliseconds(static_cast<std::int64_t>(kCountingSlowdown * 1000 * seconds));
-    const Execution e = execute(worker, item, request);
-    if (e.status == Status::passed) {
-      run.result.counters = {e.counters.begin(), e.counters.end()};
-      run.result.counters["compulsory_bytes"] = compulsory_bytes(e.judged);
-    }
-    else
-      judging.fail("counted: " + e.message, "", e.status);
-  }
+  if (settings.count && run.result.status == Status::passed) judging.count(worker, seconds);
   return run;
 }
 

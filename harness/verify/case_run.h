@@ -27,9 +27,10 @@ struct Item {
 };
 
 struct RunSettings {
-  std::string schedule;      // the name of the only one to run; empty: all
-  int schedules = 0;  // 0: all the target has
-  bool count = false;
+  std::string schedule;     // the name of the only one to run; empty: all
+  int schedules = 0;        // 0: all the target has
+  bool count = false;       // run a case that passes once more, counted
+  bool count_only = false;  // that run alone: SKIPPED, as nothing is judged
   double timeout_scale = 1;
 };
 

@@ -30,6 +30,7 @@ struct VerifyOptions {
   std::string schedule;            // the name of the only one of the target's schedules to run; empty: all
   int schedules = 0;                  // how many of the target's schedules; 0: all
   bool count = false;                 // run each case that passes once more, counted
+  bool count_only = false;            // run each case once, counted and not judged: SKIPPED
   int jobs = 0;                       // workers at a time; 0: one per core
   double timeout_scale = 1;
   // Called after every case, from one thread at a time, in the order of completion.

@@ -121,7 +121,7 @@ std::vector<Job> jobs_of(const std::filesystem::path& file, const VerifyOptions&
 }
 
 CaseRun run_job(const Job& job, Worker& worker, const VerifyOptions& options) {
-  const RunSettings settings{.schedule = options.schedule, .schedules = options.schedules, .count = options.count, .timeout_scale = options.timeout_scale};
+  const RunSettings settings{.schedule = options.schedule, .schedules = options.schedules, .count = options.count, .count_only = options.count_only, .timeout_scale = options.timeout_scale};
   if (job.c) return run_case(worker, item_of(*job.c, options), settings);
   if (job.item) return run_case(worker, *job.item, settings);
   CaseRun run{check_fixture(*job.fixture), {}};
@@ -203,7 +203,7 @@ RunResult verify(const VerifyOptions& options) {
     return skipped(options, e.what());
   }
   check_schedule(options.schedule, workers[0].info());
-  if (options.count && !workers[0].info().can_count)
+  if ((options.count || options.count_only) && !workers[0].info().can_count)
     throw std::invalid_argument(fmt::format("{} cannot count what its kernels do; want a target that emulates a GPU",
                                             workers[0].info().target));
   const std::size_t cores = std::max(1u, std::thread::hardware_concurrency());

@@ -185,6 +185,8 @@ Counters& operator+=(Counters& a, const Counters& b) {
   a.longest_block_bytes += b.longest_block_bytes;
   a.longest_block_operations += b.longest_block_operations;
   a.longest_thread_steps += b.longest_thread_steps;
+  a.blocks += b.blocks;
+  a.balanced_block_bytes += b.balanced_block_bytes;
   a.sees_plain_accesses |= b.sees_plain_accesses;
   return a;
 }
@@ -207,7 +209,9 @@ std::vector<std::pair<std::string, std::uint64_t>> named(const Counters& c) {
     result.emplace_back("longest_block_bytes", c.longest_block_bytes);
     result.emplace_back("longest_block_operations", c.longest_block_operations);
     result.emplace_back("longest_thread_steps", c.longest_thread_steps);
+    result.emplace_back("balanced_block_bytes", c.balanced_block_bytes);
   }
+  result.emplace_back("blocks", c.blocks);
   constexpr std::array<const char*, static_cast<std::size_t>(TensorType::kCount)> kTypes = {
       "bf16", "f16", "tf32", "e4m3", "e5m2", "s8", "u8"};
   for (std::size_t i = 0; i < kTypes.size(); ++i) {

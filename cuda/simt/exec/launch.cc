@@ -107,9 +107,13 @@ void run_grid(const LaunchConfig& config, void (*invoke)(void*), void* context) 
   hb_acquire(&launch->context);  // and what they wrote to the caller
   hostile_arithmetic = counting_enabled = false;
   if (set.counting) {
-    launch->counters.sees_plain_accesses = counting_instrumented;
-    counters_of_last_launch = launch->counters;
-    counters_of_all += launch->counters;
+    Counters& counters = launch->counters;
+    counters.sees_plain_accesses = counting_instrumented;
+    counters.blocks = launch->blocks;
+    if (launch->blocks > 0)
+      counters.balanced_block_bytes = (counters.global_read.bytes + counters.global_write.bytes) / launch->blocks;
+    counters_of_last_launch = counters;
+    counters_of_all += counters;
   }
 
   std::string error = launch->error;
