@@ -428,6 +428,7 @@ TEST(AttentionLayer, GradientsAreFiniteDifferences) {
     };
     check_gradients(layer.p, d_p, loss);
     check_gradient("hidden_states", u, d_u, loss);
+    testing::check_adjoint(layer.p, d_p, u, d_u, loss);
   }
 }
 
@@ -447,6 +448,7 @@ TEST(AttentionLayer, PackedGradientsAreFiniteDifferencesAtDocumentBoundaries) {
   };
   check_gradients(layer.p, d_p, loss);
   check_gradient("hidden_states", u, d_u, loss, 1e-6, 40);
+  testing::check_adjoint(layer.p, d_p, u, d_u, loss);
   for (Index t : {3, 4, 5, 6, 12, 13})
     EXPECT_NEAR(testing::finite_difference(u, t * layer.width + 2, loss), d_u(t, 2), 1e-6);
 }

@@ -151,6 +151,9 @@ TEST_P(CausalConv1dProperty, GradientsByFiniteDifferences) {
     testing::expect_gradient("weight", weight, grad.d_weight, loss);
     testing::expect_gradient("bias", bias, grad.d_bias, loss);
     if (!packed && taps > 1) testing::expect_gradient("initial_state", state, grad.d_initial_state, loss);
+    std::vector<testing::WithGradient> all = {{x, grad.d_x}, {weight, grad.d_weight}, {bias, grad.d_bias}};
+    if (!packed) all.push_back({state, grad.d_initial_state});
+    testing::expect_adjoint(all, loss);
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "reference/testing/gradient_check.h"
 #include "reference/testing/layer_check.h"
 
 namespace assay::reference {
@@ -43,10 +44,9 @@ TEST(CrossEntropy, GradientIsFiniteDifference) {
   targets[4] = kNone;
   const Numerics<double> num;
   const auto loss = [&] { return cross_entropy_forward(num, logits, targets).sum / 8; };
-  testing::check_gradient(
-      "logits", logits,
-      cross_entropy_backward(num, logits, targets, cross_entropy_forward(num, logits, targets), 1.0 / 8), loss, 1e-6,
-      40);
+  const auto d = cross_entropy_backward(num, logits, targets, cross_entropy_forward(num, logits, targets), 1.0 / 8);
+  testing::check_gradient("logits", logits, d, loss, 1e-6, 40);
+  testing::expect_adjoint({{logits, d}}, loss);
 }
 
 TEST(CrossEntropy, PiecesOfTokensAddUp) {

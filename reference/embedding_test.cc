@@ -4,6 +4,8 @@
 
 #include <array>
 
+#include "reference/testing/gradient_check.h"
+
 namespace assay::reference {
 namespace {
 
@@ -18,6 +20,15 @@ TEST(Embedding, GathersAndScattersRepeatedIds) {
   EXPECT_EQ(d(2, 1), 202);
   EXPECT_EQ(d(0, 1), 20);
   EXPECT_EQ(d(1, 0), 0);
+}
+
+TEST(Embedding, Adjoint) {  // linear in the weight: <dy, J w> = <J^T dy, w>
+  testing::Random random(1);
+  const std::array<std::int64_t, 6> ids = {2, 0, 2, 4, 4, 2};
+  const auto weight = random.tensor<double>({5, 3}), d_y = random.tensor<double>({6, 3});
+  const auto y = embedding_forward(weight, ids);
+  const auto d = embedding_backward<double>({}, ids, d_y, 5);
+  EXPECT_NEAR(testing::inner(y, d_y), testing::inner(weight, d), 1e-14);
 }
 
 TEST(Embedding, RoundsTheSumOnce) {

@@ -63,6 +63,9 @@ TEST(GatedRmsNorm, GradientsByFiniteDifferences) {
     testing::expect_gradient("hidden_states", x, grad.d_hidden_states, loss, {3, 4});  // beside a group's border
     testing::expect_gradient("weight", weight, grad.d_weight, loss);
     if (with_gate) testing::expect_gradient("gate", gate, grad.d_gate, loss, {3, 4});
+    std::vector<testing::WithGradient> all = {{x, grad.d_hidden_states}, {weight, grad.d_weight}};
+    if (with_gate) all.push_back({gate, grad.d_gate});
+    testing::expect_adjoint(all, loss);
   }
 }
 

@@ -35,6 +35,7 @@ TEST(Linear, GradientsByFiniteDifferences) {
   testing::expect_gradient("x", x, grad.x, loss);
   testing::expect_gradient("weight", weight, grad.weight, loss);
   testing::expect_gradient("bias", bias, grad.bias, loss);
+  testing::expect_adjoint({{x, grad.x}, {weight, grad.weight}, {bias, grad.bias}}, loss);
   EXPECT_TRUE(linear_backward<double>({}, x, weight, d_y).bias.empty());
 }
 

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "reference/linear.h"
 #include "reference/testing/compare.h"
 #include "reference/testing/gradient_check.h"
 #include "reference/testing/layer_check.h"
@@ -190,7 +191,30 @@ TEST(Mamba2Mixer, ABindingLimitHoldsInTrainingAndPrefillButNotInDecode) {
                         tokens(all, 5, 6)), 1e-12);
 }
 
-// Every feature on: projection and convolution biases, two rows, three chunks and a short one, documents, a mask.
+// The mask stands before in_proj alone: a padded token is a zero, out of which in_proj's bias makes an input.
+TEST(Mamba2Mixer, APaddedTokenStillHasTheBiasOfInProj) {
+  Random random(9);
+  NemotronV3Config c;
+  c.hidden_size = 6, c.n_groups = 2, c.mamba_num_heads = 4, c.mamba_head_dim = 3, c.ssm_state_size = 5, c.chunk_size = 4;
+  c.use_bias = true, c.use_conv_bias = false;
+  Parameters<double> parameters = random_parameters(c, random);
+  const ParameterScope<double> p(parameters);
+  const auto u = random.tensor<double>({2, 9, c.hidden_size});
+  PaddingMask mask({2, 9}, 1);
+  mask(0, 0) = mask(0, 1) = mask(1, 4) = 0;
+  auto zeroed = u;
+  for (Index i = 0; i < u.size(); ++i) zeroed[i] *= mask[i / c.hidden_size];
+  const auto out = mamba2_mixer_forward(kExact, c, p, u, &mask);
+  EXPECT_TRUE(testing::same_bits(out, mamba2_mixer_forward(kExact, c, p, zeroed)));
+  EXPECT_GT(relative_l2(tokens(out, 2, 9), mamba2_mixer_forward(kExact, c, p, tokens(u, 2, 9))), 1e-3);  // written to the state
+  States states(c, 2), same(c, 2);
+  const auto prefill = mamba2_mixer_prefill(kExact, c, p, u, &mask, states.conv, states.ssm);
+  EXPECT_LT(relative_l2(prefill, out), 1e-12);
+  mamba2_mixer_prefill(kExact, c, p, zeroed, nullptr, same.conv, same.ssm);
+  EXPECT_TRUE(testing::same_bits(states.ssm, same.ssm));
+}
+
+// Every feature on: projection and convolution biases, two rows, three chunks and a short one, documents, a mask, and time_step_limit.
 TEST(Mamba2Mixer, GradientsByFiniteDifferencesAndAdjoint) {
   Random random(8);
   NemotronV3Config c;
@@ -206,7 +230,26 @@ TEST(Mamba2Mixer, GradientsByFiniteDifferencesAndAdjoint) {
   for (Index b = 0; b < batch; ++b)
     for (Index t = 0; t < seq_len; ++t) seq_idx(b, t) = (t >= 7) + (t >= 12);
   mask(0, 0) = mask(1, 0) = mask(1, 1) = mask(1, 13) = 0;
-  for (const Mamba2MixerOptions options : {Mamba2MixerOptions{}, {.mask_after_conv = true, .gate_in_scan = true}}) {
+  // Steps of a third of the tokens each are clamped from below and above, the limits between steps, where there is no kink.
+  auto masked = u;
+  for (Index i = 0; i < u.size(); ++i) masked[i] *= mask[i / c.hidden_size];
+  const auto projected = linear_forward(kExact, masked, p["in_proj.weight"], p.find("in_proj.bias"));
+  std::vector<double> steps;
+  for (Index t = 0; t < batch * seq_len; ++t)
+    for (Index h = 0; h < c.mamba_num_heads; ++h)
+      steps.push_back(softplus(projected[(t + 1) * c.in_proj_rows() - c.mamba_num_heads + h] + p["_fp32_params.dt_bias"][h]));
+  std::sort(steps.begin(), steps.end());
+  const auto widest_gap = [&](std::size_t begin, std::size_t end) {
+    std::size_t best = begin;
+    for (std::size_t i = begin; i < end; ++i)
+      if (steps[i + 1] - steps[i] > steps[best + 1] - steps[best]) best = i;
+    EXPECT_GT(steps[best + 1] - steps[best], 0.01);
+    return (steps[best] + steps[best + 1]) / 2;
+  };
+  const double lo = widest_gap(steps.size() / 5, steps.size() / 2), hi = widest_gap(steps.size() / 2, steps.size() * 4 / 5);
+  for (const int variant : {0, 1, 2}) {
+    const Mamba2MixerOptions options{.mask_after_conv = variant == 1, .gate_in_scan = variant == 1};
+    if (variant == 2) c.time_step_limit[0] = lo, c.time_step_limit[1] = hi;
     const auto loss = [&] {
       return testing::inner(mamba2_mixer_forward(kExact, c, p, u, &mask, &seq_idx, nullptr, options), d_out);
     };

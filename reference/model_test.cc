@@ -94,10 +94,10 @@ void check_model_gradients(const std::string& pattern, const std::function<void(
   for (Index i = 0; i < model.config.num_hidden_layers(); ++i)  // a choice near a tie must not flip under a small step
     if (model.config.layers_block_type[i] == BlockType::moe)
       input.expert_indices[i] = std::get<MoeSaved<double>>(saved.blocks[i].mixer).router.indices;
-  testing::check_gradients(
-      model.p, d_p,
-      [&] { return in_model_loss(num, lm_head_forward(num, model.p, model.hidden_states(input)), labels).value; }, 1e-6,
-      8);
+  const auto at = [&] { return in_model_loss(num, lm_head_forward(num, model.p, model.hidden_states(input)), labels).value; };
+  testing::check_gradients(model.p, d_p, at, 1e-6, 8);
+  Tensor<double> no_input;
+  testing::check_adjoint(model.p, d_p, no_input, {}, at);
 }
 
 TEST(Model, GradientsAreFiniteDifferences) {

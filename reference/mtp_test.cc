@@ -58,9 +58,10 @@ TEST(Mtp, GradientsAreFiniteDifferences) {
     const Numerics<double> num;
     Parameters<double> d_p, unused;
     training_step<double>(num, config, {}, p, input, labels, 15, d_p);
-    testing::check_gradients(
-        p, d_p, [&] { return training_step<double>(num, config, {}, p, input, labels, 15, unused).loss.total; }, 1e-6,
-        8);
+    const auto loss = [&] { return training_step<double>(num, config, {}, p, input, labels, 15, unused).loss.total; };
+    testing::check_gradients(p, d_p, loss, 1e-6, 8);
+    Tensor<double> no_input;
+    testing::check_adjoint(p, d_p, no_input, {}, loss);
   }
 }
 

@@ -70,6 +70,9 @@ TEST(RmsNorm, GradientsByFiniteDifferences) {
     testing::expect_gradient("hidden_states", x, grad.d_hidden_states, loss);
     testing::expect_gradient("weight", weight, grad.d_weight, loss);
     if (with_residual) testing::expect_gradient("residual", residual, grad.d_residual, loss);
+    std::vector<testing::WithGradient> all = {{x, grad.d_hidden_states}, {weight, grad.d_weight}};
+    if (with_residual) all.push_back({residual, grad.d_residual});
+    testing::expect_adjoint(all, loss);
   }
 }
 

@@ -196,6 +196,42 @@ TEST(Router, UniformRoutingHasAuxiliaryLossOne) {
   }
 }
 
+// Of all scores, chosen or not: with the default softmax the softmax of all logits, although its weights are that of the chosen.
+TEST(Router, AuxiliaryLossByDefinition) {
+  Random random(5);
+  constexpr Index kTokens = 9, kExperts = 5, kChosen = 2;
+  for (const ScoreFunction function : kAllFunctions)
+    for (const bool normalise : {true, false}) {
+      Parameters<double> p = random_gate(random, kExperts, 4, true);
+      const Tensor<double> x = random.tensor<double>({kTokens, 4}, -2, 2);
+      Tensor<std::uint8_t> mask({kTokens}, 1);
+      mask[0] = mask[4] = 0;
+      const RouterOptions options{.n_routed_experts = kExperts, .num_experts_per_tok = kChosen, .score_function = function,
+                                  .norm_topk_prob = normalise, .aux_loss_coefficient = 0.1};
+      const auto out = router_forward<double>(Numerics<double>{}, options, p, x, &mask);
+      std::vector<double> load(kExperts), mean(kExperts);
+      for (Index t = 0; t < kTokens; ++t) {
+        if (!mask[t]) continue;
+        for (Index j = 0; j < kChosen; ++j) load[out.indices(t, j)] += 1;
+        std::vector<double> s(kExperts);
+        double exponentials = 0, total = 0;
+        for (Index e = 0; e < kExperts; ++e) exponentials += std::exp(out.logits(t, e));
+        for (Index e = 0; e < kExperts; ++e) {
+          const double z = out.logits(t, e);
+          const bool is_sigmoid = function == ScoreFunction::sigmoid || function == ScoreFunction::sigmoid_with_bias;
+          s[e] = is_sigmoid                                  ? 1 / (1 + std::exp(-z))
+                 : function == ScoreFunction::sqrtsoftplus ? std::sqrt(std::log1p(std::exp(z)))
+                                                             : std::exp(z) / exponentials;
+          total += s[e];
+        }
+        for (Index e = 0; e < kExperts; ++e) mean[e] += s[e] / (normalise ? total : 1) / 7;
+      }
+      double want = 0;
+      for (Index e = 0; e < kExperts; ++e) want += load[e] * kExperts / (kChosen * 7.) * mean[e];
+      EXPECT_NEAR(out.aux_loss, want, 1e-13) << static_cast<int>(function) << normalise;
+    }
+}
+
 TEST(Router, GradientsAreFiniteDifferences) {
   Random random(2);
   for (const ScoreFunction function : kAllFunctions)

@@ -208,6 +208,8 @@ TEST(SsdScan, GradientsByFiniteDifferences) {
     testing::expect_gradient("D", p.D, d.d_D, loss);
     testing::expect_gradient("z", p.z, d.d_z, loss, at(12));
     testing::expect_gradient("initial_state", p.initial_state, d.d_initial_state, loss);
+    testing::expect_adjoint({{p.x, d.d_x}, {p.dt, d.d_dt}, {p.A, d.d_A}, {p.B, d.d_B}, {p.C, d.d_C}, {p.D, d.d_D}, {p.z, d.d_z},
+                             {p.initial_state, d.d_initial_state}}, loss, 1e-5);  // between the clamp's edges
   }
 }
 
@@ -240,6 +242,7 @@ TEST(SsdScan, BiasGradientByFiniteDifferences) {  // without a clamp, whose edge
   const auto loss = [&] { return testing::inner(ssd_scan_forward(kExact, p.inputs()).y, p.d_y); };
   const auto d = ssd_scan_backward(kExact, p.inputs(), ssd_scan_forward(kExact, p.inputs()), p.d_y);
   testing::expect_gradient("dt_bias", p.dt_bias, d.d_dt_bias, loss);
+  testing::expect_adjoint({{p.dt_bias, d.d_dt_bias}, {p.dt, d.d_dt}}, loss);
 }
 
 TEST(SsdScan, VarlenStatesAreThoseOfSeparateDocuments) {

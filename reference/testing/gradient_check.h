@@ -49,4 +49,34 @@ inline double inner(const Tensor<double>& a, const Tensor<double>& b) {
   return dot(a.data(), b.data(), a.size());
 }
 
+// The derivative of loss() along one random direction through all the tensors at once against their gradients' part of it:
+// what the entries that expect_gradient leaves out would spoil.
+struct WithGradient {
+  Tensor<double>& x;
+  const Tensor<double>& d_x;
+};
+template <class Loss>
+void expect_adjoint(const std::vector<WithGradient>& tensors, const Loss& loss, double step = 1e-4) {
+  Random random(17);
+  std::vector<Tensor<double>> kept, directions;
+  double wanted = 0, squares = 0;
+  for (const auto& [x, d_x] : tensors) {
+    ASSERT_EQ(x.shape(), d_x.shape());
+    kept.push_back(x);
+    directions.push_back(random.tensor<double>(x.shape()));
+    for (Index i = 0; i < x.size(); ++i) {
+      const double part = d_x[i] * directions.back()[i];
+      wanted += part, squares += part * part;
+    }
+  }
+  const auto at = [&](double offset) {
+    for (std::size_t n = 0; n < tensors.size(); ++n)
+      for (Index i = 0; i < kept[n].size(); ++i) tensors[n].x[i] = kept[n][i] + offset * directions[n][i];
+    return loss();
+  };
+  const double difference = (8 * (at(step) - at(-step)) - (at(2 * step) - at(-2 * step))) / (12 * step);
+  for (std::size_t n = 0; n < tensors.size(); ++n) tensors[n].x = kept[n];
+  EXPECT_NEAR(difference, wanted, 1e-6 * std::sqrt(squares));
+}
+
 }  // namespace assay::reference::testing
