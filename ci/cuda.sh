@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Compiles the kernels with nvcc for all architectures, warnings and spills being errors, and prints the register
-# report: registers, shared memory, spills and the warps that fit, by kernel and architecture. Needs no GPU. The self-test
-# of the wrappers is compiled for the same architectures; it runs where there is a device, and says SKIPPED elsewhere.
+# Compiles the kernels with nvcc for all architectures, warnings and spills being errors, and writes the register report,
+# build/cuda/ptxas/assay_cuda_candidate.txt: registers, shared memory, spills, threads and theoretical occupancy, by
+# kernel and architecture. Needs no GPU. The self-test of the wrappers is compiled for the same architectures; it runs
+# where there is a device, and says SKIPPED elsewhere.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

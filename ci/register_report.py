@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Prints what ptxas reported for each kernel and architecture; exit code 1 if any kernel spills.
 
-    register_report.py [--json FILE] REPORT...
+    register_report.py [--library FILE] [--table FILE] [--json FILE] REPORT...
 
-REPORT is what `nvcc -Xptxas=-v` wrote for one source (the cuda preset keeps them in <build>/ptxas/).
-Columns: registers of one thread, bytes of static shared memory of one block, bytes spilled to local memory, and the
-warps that the registers of one SM can hold at once, of the most that the SM runs: an upper bound of the occupancy,
-before block size and shared memory.
+REPORT is what `nvcc -Xptxas=-v` wrote for one source (the cuda preset keeps them in <build>/ptxas/); the library holds
+the same kernels as uncompressed PTX, too, which says the threads of a block (__launch_bounds__).
+Columns: registers of one thread, bytes of static shared memory of one block, bytes spilled to local memory, threads of
+a block, and the theoretical occupancy: warps of the blocks that fit on one SM, of the most that it runs. A + behind the
+shared memory: the launch adds dynamic shared memory, which only it knows, and the occupancy is an upper bound.
 """
 import argparse
 import json
@@ -16,12 +17,16 @@ import subprocess
 import sys
 
 REGISTER_FILE = 65536  # 32-bit registers of one SM, in four partitions; a warp takes them 256 at a time
-# CUDA C++ Programming Guide, technical specifications by compute capability
+# Of one SM: CUDA C++ Programming Guide, technical specifications by compute capability; the toolkit's cuda_occupancy.h.
+# A block takes shared memory in pieces of 128 bytes and 1 KB more for the system; barriers in named pieces.
 MAX_WARPS = {"sm_80": 64, "sm_90a": 64, "sm_100a": 64, "sm_120a": 48}
+MAX_BLOCKS = {"sm_80": 32, "sm_90a": 32, "sm_100a": 32, "sm_120a": 24}
+BARRIERS = {"sm_80": 64, "sm_90a": 64, "sm_100a": 64, "sm_120a": 24}
+SHARED_KB = {"sm_80": 164, "sm_90a": 228, "sm_100a": 228, "sm_120a": 100}
 
 ENTRY = re.compile(r"Compiling entry function '(\w+)' for '(\w+)'")
 SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
-USED = re.compile(r"Used (\d+) registers")
+USED = re.compile(r"Used (\d+) registers(?:, used (\d+) barriers)?")
 SHARED = re.compile(r"(\d+) bytes smem")
 
 
@@ -36,7 +41,35 @@ def parse(report):
                 found[-1].update(stack=int(match[1]), spill=int(match[2]) + int(match[3]))
         elif match := USED.search(line):
             shared = SHARED.search(line)
-            found[-1].update(registers=int(match[1]), shared=int(shared[1]) if shared else 0)
+            found[-1].update(registers=int(match[1]), barriers=int(match[2] or 0), shared=int(shared[1]) if shared else 0)
+    return found
+
+
+# .entry NAME ( parameters ) bounds { body, up to the next one
+PTX_ENTRY = re.compile(rb"\.entry\s+(\w+)\s*\([^)]*\)\s*([^{]*)\{")
+PTX_THREADS = re.compile(rb"\.(?:max|req)ntid\s+(\d+)(?:,\s*(\d+))?(?:,\s*(\d+))?")
+PTX_DYNAMIC = re.compile(rb"\.extern\s+\.shared\s[^;]*?(\w+)\s*\[\s*\]\s*;")
+
+
+def parse_ptx(library):
+    """By kernel: threads of a block (None: no bound) and whether it reads dynamic shared memory."""
+    ptx = library.read_bytes()
+    dynamic = [re.escape(name) for name in set(PTX_DYNAMIC.findall(ptx))]
+    uses = re.compile(rb"\b(?:" + b"|".join(dynamic) + rb")\b") if dynamic else None
+    entries = list(PTX_ENTRY.finditer(ptx))
+    found = {}
+    for entry, after in zip(entries, entries[1:] + [None]):
+        name = entry[1].decode()
+        if name in found:
+            continue  # again, for another architecture
+        threads = 1
+        if match := PTX_THREADS.search(entry[2]):
+            for size in match.groups():
+                threads *= int(size or 1)
+        end = ptx.find(b"\0", entry.end())  # of the module
+        end = min(end if end >= 0 else len(ptx), after.start() if after else len(ptx))
+        found[name] = {"threads": threads if match else None,
+                       "dynamic": bool(uses and uses.search(ptx, entry.end(), end))}
     return found
 
 
@@ -54,9 +87,21 @@ def warps_by_registers(registers, architecture):
     return min(MAX_WARPS[architecture], REGISTER_FILE // 4 // a_warp * 4)
 
 
+def blocks_that_fit(row):
+    architecture, warps = row["architecture"], -(-row["threads"] // 32)
+    shared = -(-row["shared"] // 128) * 128 + 1024
+    fit = [MAX_BLOCKS[architecture], warps_by_registers(row["registers"], architecture) // warps,
+           MAX_WARPS[architecture] // warps, SHARED_KB[architecture] * 1024 // shared]
+    if row["barriers"]:
+        fit.append(BARRIERS[architecture] // row["barriers"])
+    return min(fit)
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("report", nargs="+", type=pathlib.Path)
+    arguments.add_argument("--library", type=pathlib.Path, help="that was built from the same sources")
+    arguments.add_argument("--table", type=pathlib.Path, help="write the table here, not to standard output")
     arguments.add_argument("--json", type=pathlib.Path, help="also write the rows here")
     options = arguments.parse_args()
 
@@ -64,9 +109,12 @@ def main():
     if not rows:
         sys.exit("register_report: no kernel in " + ", ".join(map(str, options.report)))
     names = demangle(row["kernel"] for row in rows)
+    launches = parse_ptx(options.library) if options.library else {}
     for row in rows:
         row["name"] = names[row["kernel"]]
-        row["warps"] = warps_by_registers(row["registers"], row["architecture"])
+        row.update(launches.get(row["kernel"], {"threads": None, "dynamic": False}))
+        if row["threads"]:
+            row["warps"] = blocks_that_fit(row) * -(-row["threads"] // 32)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
 
@@ -74,15 +122,25 @@ def main():
     cells = {(row["kernel"], row["architecture"]): row for row in rows}
     kernels = sorted(names, key=names.get)
     width = max(map(len, names.values()))
-    print(f"{'':{width}}" + "".join(f"  {name:>24}" for name in architectures))
-    print(f"{'kernel':{width}}" + f"  {'regs shared  spill  warps':>24}" * len(architectures))
+    lines = [f"{'':{width}}" + "".join(f"  {name:>33}" for name in architectures),
+             f"{'kernel':{width}}" + f"  {'regs  shared  spill threads  warps':>33}" * len(architectures)]
     for kernel in kernels:
         line = f"{names[kernel]:{width}}"
         for name in architectures:
             row = cells.get((kernel, name))
-            warps = f"{row['warps']}/{MAX_WARPS[name]}" if row else ""
-            line += f"  {row['registers']:4} {row['shared']:6} {row['spill']:6} {warps:>6}" if row else f"  {'-':>24}"
-        print(line)
+            if not row:
+                line += f"  {'-':>33}"
+                continue
+            shared = f"{row['shared']}{'+' if row['dynamic'] else ' '}"
+            warps = f"{row['warps']}/{MAX_WARPS[name]}" if row["threads"] else "-"
+            line += f"  {row['registers']:4} {shared:>7} {row['spill']:6} {row['threads'] or '-':>6} {warps:>6}"
+        lines.append(line)
+    table = "\n".join(line.rstrip() for line in lines) + "\n"
+    if options.table:
+        options.table.write_text(table)
+        print(f"table: {options.table}")
+    else:
+        print(table, end="")
 
     bad = [row for row in rows if row["spill"] or row["stack"]]
     for row in bad:

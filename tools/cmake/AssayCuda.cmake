@@ -117,7 +117,8 @@ function(assay_cuda_library name)
   target_link_libraries(${name} PRIVATE assay_options assay_cuda_headers ${arg_LIBS})
   assay_link_cudart(${name})
   add_custom_target(${name}_registers
-    COMMAND "${assay_root}/ci/register_report.py" --json "${PROJECT_BINARY_DIR}/ptxas/${name}.json" ${reports}
+    COMMAND "${assay_root}/ci/register_report.py" --library "$<TARGET_FILE:${name}>"
+            --table "${PROJECT_BINARY_DIR}/ptxas/${name}.txt" --json "${PROJECT_BINARY_DIR}/ptxas/${name}.json" ${reports}
     DEPENDS ${name} COMMENT "registers, shared memory and spills of ${name}" USES_TERMINAL VERBATIM)
 endfunction()
 
