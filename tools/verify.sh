@@ -9,4 +9,4 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 "$root/ci/build.sh" release assay assay_worker assay_simt_candidate
 "$root/build/release/bin/assay" golden check "$root/golden/upstream"
 printf '\n'
-"$root/build/release/bin/assay" verify --tier quick --fixture "$root"/golden/upstream/{mamba2,rms,ssd,ssm}*.json "$@"
+"$root/build/release/bin/assay" verify --tier quick --fixture "$root"/golden/upstream/{block_train_mamba,mamba2,rms,ssd,ssm}*.json "$@"

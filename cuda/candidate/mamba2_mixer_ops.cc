@@ -14,16 +14,9 @@ bool is_decode(const Call& call) { return call.op() == "mamba2_mixer.decode"; }
 bool is_prefill(const Call& call) { return call.op() == "mamba2_mixer.prefill"; }
 bool is_training(const Call& call) { return call.op() == "mamba2_mixer.train_forward"; }
 
-struct Mixer : MixerCall {
+struct Mixer : MixerCall, MixerTaps {
   explicit Mixer(const Call& call)
-      : MixerCall(call),
-        out(activations(call, "output.hidden_states", dims.hidden_size)),
-        masked(tap(call, "tap.masked", dims.hidden_size)),
-        projected(tap(call, "tap.projected", dims.projected())),
-        convolved(tap(call, "tap.convolved", dims.conv_channels())),
-        scanned(tap(call, "tap.scanned", dims.inner())),
-        normed(tap(call, "tap.normed", dims.inner())) {
-    if (call.has("tap.A")) A = float32(call, "tap.A", {dims.heads});
+      : MixerCall(call), MixerTaps(call, *this), out(activations(call, "output.hidden_states", dims.hidden_size)) {
     if (is_training(call)) return;
     if (is_decode(call) && dims.seq_len != 1)
       throw Unsupported("input.hidden_states: " + std::to_string(dims.seq_len) + " tokens of each batch row; want 1");
@@ -31,15 +24,6 @@ struct Mixer : MixerCall {
     ssm_state = call.compact("ssm_state", {dims.batch, dims.heads, dims.head_dim, dims.state_size});
   }
 
-  template <class T>
-  Mamba2MixerTaps<T> taps() const {
-    return {.masked = masked.as<T>(),
-            .projected = projected.as<T>(),
-            .A = A.as<float>(),
-            .convolved = convolved.as<T>(),
-            .scanned = scanned.as<T>(),
-            .normed = normed.as<T>()};
-  }
   template <class T>
   Mamba2MixerForward<T> forward(const Call& call, const Mamba2MixerTaps<T>& taps) const {
     return {.hidden_states = hidden_states.as<T>(),
@@ -50,21 +34,20 @@ struct Mixer : MixerCall {
   }
   const char* scan_variant() const { return mamba2_mixer_scan_variant(dims, size_of(element), kMethod); }
 
-  Rows out, masked, projected, convolved, scanned, normed, A = {};
-  Rows conv_state = {}, ssm_state = {};
+  Rows out, conv_state = {}, ssm_state = {};
 };
 
 void check(const Call& call) {
-  std::vector<std::string_view> tensors = MixerCall::tensors();
-  tensors.insert(tensors.end(), {"output.hidden_states", "tap.masked", "tap.projected", "tap.A", "tap.convolved",
-                                 "tap.scanned", "tap.normed"});
+  std::vector<std::string> tensors = MixerCall::tensors(), taps = MixerTaps::tensors();
+  tensors.insert(tensors.end(), taps.begin(), taps.end());
+  tensors.push_back("output.hidden_states");
   std::vector<std::string_view> attributes = MixerCall::attributes(is_decode(call));
   if (is_prefill(call)) attributes.push_back("continued");
   if (is_training(call))
     tensors.insert(tensors.end(), {"input.seq_idx", "saved"});
   else
     tensors.insert(tensors.end(), {"conv_state", "ssm_state"});
-  call.accept_only(attributes, tensors);
+  accept_only(call, attributes, tensors);
   (void)Mixer(call);
 }
 

@@ -30,6 +30,7 @@ std::span<const Operation> mamba2_decode_step_operations();
 std::span<const Operation> linear_operations();
 std::span<const Operation> mamba2_mixer_operations();
 std::span<const Operation> mamba2_mixer_backward_operations();
+std::span<const Operation> mamba2_block_operations();
 
 // Throws Unsupported.
 const Operation& find_operation(std::string_view name);

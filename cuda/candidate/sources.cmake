@@ -10,6 +10,7 @@ set(assay_kernel_sources   # compiled by nvcc, or as C++ for the executor
   gated_rms_norm/gated_rms_norm_bwd.cu
   gated_rms_norm/gated_rms_norm_fwd.cu
   gemm/sum_rows.cu
+  mamba2_block/stream.cu
   mamba2_decode_step/mamba2_decode_step.cu
   mamba2_mixer/steps.cu
   rms_norm/rms_norm_bwd.cu
@@ -27,6 +28,7 @@ set(assay_kernel_host_sources   # the families' plans
   common/row_plan.cc
   gated_rms_norm/gated_rms_norm.cc
   gemm/gemm.cc
+  mamba2_block/mamba2_block.cc
   mamba2_decode_step/mamba2_decode_step.cc
   mamba2_mixer/mamba2_mixer.cc
   mamba2_mixer/mamba2_mixer_backward.cc
@@ -40,6 +42,7 @@ set(assay_glue_sources   # with one of device_*.cc and one of flavour_*.cc
   candidate/causal_conv1d_ops.cc
   candidate/gated_rms_norm_ops.cc
   candidate/linear_ops.cc
+  candidate/mamba2_block_ops.cc
   candidate/mamba2_decode_step_ops.cc
   candidate/mamba2_mixer_backward_ops.cc
   candidate/mamba2_mixer_call.cc

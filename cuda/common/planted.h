@@ -117,6 +117,9 @@ enum class Break {
   mixer_gradient_crosses_documents,  // the convolution's backward without seq_idx
   mixer_weight_sees_padding,         // in_proj's weight gradient from the input, not the masked one
   mixer_gradient_unmasked,           // padded tokens pass a gradient to the input
+  // mamba2_block
+  block_sum_in_model_dtype,      // stream.cu: a float stream is rounded to bfloat16
+  block_residual_gradient_lost,  // mamba2_block.cc: only what went through the mixer comes back
 };
 
 template <Break kBreak>

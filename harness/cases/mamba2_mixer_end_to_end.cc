@@ -24,9 +24,6 @@ namespace {
 using reference::Numerics;
 using reference::Tensor;
 
-template <class T>
-using Results = std::vector<std::pair<std::string, Tensor<T>>>;
-
 // A call's tensors as the reference takes them.
 template <class T>
 struct Layer {
@@ -60,7 +57,7 @@ struct Layer {
   const Tensor<T>* find(const char* name) const { return parameters.find(name); }
   bool state_in_float32() const { return call.find("ssm_state") && call.tensor("ssm_state").dtype == DType::float32; }
 
-  Results<T> evaluate(const Numerics<T>& num) const {
+  LayerResults<T> evaluate(const Numerics<T>& num) const {
     if (backward()) return gradients(num);
     const reference::ParameterScope<T> p(parameters);
     const auto* m = mask ? &*mask : nullptr;
@@ -79,14 +76,14 @@ struct Layer {
   }
 
  private:
-  Results<T> gradients(const Numerics<T>& num) const {
+  LayerResults<T> gradients(const Numerics<T>& num) const {
     const reference::ParameterScope<T> p(parameters);
     const auto* m = mask ? &*mask : nullptr;
     const auto* s = seq_idx ? &*seq_idx : nullptr;
     reference::Mamba2MixerSaved<T> saved;
     reference::mamba2_mixer_forward(num, config, p, u, m, s, &saved);
     reference::Parameters<T> d_p;
-    Results<T> results;
+    LayerResults<T> results;
     results.emplace_back("grad.input.hidden_states",
                          reference::mamba2_mixer_backward(num, config, p, u, m, s, saved, d_out, {d_p}));
     for (auto& [name, gradient] : d_p.entries()) results.emplace_back("grad." + name, std::move(gradient.value));
@@ -127,7 +124,7 @@ class Disturbed {
   Disturbed(const Layer<double>& layer, const std::vector<Expectation>& steps)
       : layer_(layer), steps_(steps), n_(layer.call) {}
 
-  Results<double> run() {
+  LayerResults<double> run() {
     forward();
     if (layer_.backward()) return gradients();
     Tensor<double> out =
@@ -187,7 +184,7 @@ class Disturbed {
     moved("tap.normed", normed_);
   }
 
-  Results<double> gradients() {
+  LayerResults<double> gradients() {
     auto d_out_proj = reference::linear_backward<double>(num_, normed_, parameter("out_proj.weight"),
                                                          layer_.d_out.reshaped({n_.batch * n_.seq_len, n_.hidden_size}),
                                                          layer_.find("out_proj.bias") != nullptr);
@@ -211,17 +208,17 @@ class Disturbed {
     mask(d_in_proj.x);
     for (std::int64_t h = 0; h < n_.heads; ++h) d_scan.d_A[h] *= A_[h];
 
-    Results<double> results = {{"grad.input.hidden_states", std::move(d_in_proj.x)},
-                               {"grad.in_proj.weight", std::move(d_in_proj.weight)},
-                               {"grad.in_proj.bias", std::move(d_in_proj.bias)},
-                               {"grad.conv1d.weight", std::move(d_conv.d_weight)},
-                               {"grad.conv1d.bias", std::move(d_conv.d_bias)},
-                               {"grad._fp32_params.dt_bias", std::move(d_scan.d_dt_bias)},
-                               {"grad._fp32_params.A_log", std::move(d_scan.d_A)},
-                               {"grad._fp32_params.D", std::move(d_scan.d_D)},
-                               {"grad.norm.weight", std::move(d_norm.d_weight)},
-                               {"grad.out_proj.weight", std::move(d_out_proj.weight)},
-                               {"grad.out_proj.bias", std::move(d_out_proj.bias)}};
+    LayerResults<double> results = {{"grad.input.hidden_states", std::move(d_in_proj.x)},
+                                    {"grad.in_proj.weight", std::move(d_in_proj.weight)},
+                                    {"grad.in_proj.bias", std::move(d_in_proj.bias)},
+                                    {"grad.conv1d.weight", std::move(d_conv.d_weight)},
+                                    {"grad.conv1d.bias", std::move(d_conv.d_bias)},
+                                    {"grad._fp32_params.dt_bias", std::move(d_scan.d_dt_bias)},
+                                    {"grad._fp32_params.A_log", std::move(d_scan.d_A)},
+                                    {"grad._fp32_params.D", std::move(d_scan.d_D)},
+                                    {"grad.norm.weight", std::move(d_norm.d_weight)},
+                                    {"grad.out_proj.weight", std::move(d_out_proj.weight)},
+                                    {"grad.out_proj.bias", std::move(d_out_proj.bias)}};
     for (auto& [name, gradient] : results) moved(name, gradient);
     return results;
   }
@@ -297,7 +294,7 @@ class Disturbed {
   reference::SsdScanForward<double> scan_;
 };
 
-const Tensor<double>& named(const Results<double>& results, const std::string& name) {
+const Tensor<double>& named(const LayerResults<double>& results, const std::string& name) {
   return std::find_if(results.begin(), results.end(), [&](const auto& r) { return r.first == name; })->second;
 }
 
@@ -327,27 +324,31 @@ reference::NemotronV3Config mixer_config(const Call& layer) {
   return c;
 }
 
-std::vector<Expectation> mixer_end_to_end(const Call& layer, const std::vector<Expectation>& steps) {
-  const DType dtype = layer.tensor("input.hidden_states").dtype;
-  const Layer<double> exact(layer);
-  const auto oracle = exact.evaluate({});
-  const auto matched = Layer<float>(layer).evaluate(matched_numerics(dtype));
-  const auto disturbed = Disturbed(exact, steps).run();
+LayerResults<double> disturbed_mixer(const Call& layer, const std::vector<Expectation>& steps) {
+  return Disturbed(Layer<double>(layer), steps).run();
+}
+
+std::vector<Expectation> whole_layer(const Call& layer, const LayerResults<double>& oracle,
+                                     const LayerResults<float>& matched, const LayerResults<double>& disturbed) {
   std::vector<Expectation> result;
   for (std::size_t k = 0; k < oracle.size(); ++k) {
     Expectation& e = result.emplace_back(expectation_of(layer, oracle[k].first, false));
     e.relative_alone = true;
     e.oracle = to_double(oracle[k].second);
     e.matched = to_double(matched[k].second);
-    const Tensor<double>& where_moved = named(disturbed, e.tensor);
-    for (std::size_t i = 0; i < e.oracle.size(); ++i) {
-      const double moved = where_moved[static_cast<std::int64_t>(i)];
-      e.freedom.push_back(std::isnan(moved) ? 0 : std::fabs(moved - e.oracle[i]));
-    }
+    const Tensor<double>& moved = named(disturbed, e.tensor);
+    for (std::int64_t i = 0; i < e.size(); ++i)
+      e.freedom.push_back(std::isnan(moved[i]) ? 0 : std::fabs(moved[i] - oracle[k].second[i]));
     // By which small tensors are pooled; no element is held to it.
     e.limit.assign(e.oracle.size(), rms(e.oracle) * (e.dtype == DType::bfloat16 ? 0x1p-8 : kUnit));
   }
   return result;
+}
+
+std::vector<Expectation> mixer_end_to_end(const Call& layer, const std::vector<Expectation>& steps) {
+  const Layer<double> exact(layer);
+  const auto matched = Layer<float>(layer).evaluate(matched_numerics(layer.tensor("input.hidden_states").dtype));
+  return whole_layer(layer, exact.evaluate({}), matched, disturbed_mixer(layer, steps));
 }
 
 }  // namespace assay::harness

@@ -23,6 +23,7 @@ Expectation copied(const Call& call, const char* name, Values values) {
   return e;
 }
 
+bool is_backward(const Call& call) { return call.op == "mamba2_mixer.train_backward"; }
 bool shown(const Call& call, const char* tap) { return call.find(tap) && !call.tensor(tap).bytes.empty(); }
 
 // `from` where the mask is, else 0.
@@ -90,11 +91,9 @@ Expectation rate_gradient(const Call& call) {
 
 // What the contract says of products holds for projections and scan; convolution, norm and the decode step have none on
 // tensor cores.
-assay_contract contract_of(const MixerStep& step, assay_contract contract) {
-  if (step.call.op.starts_with("linear.") || step.call.op.starts_with("ssd_scan.")) return contract;
-  contract.multiply = ASSAY_MULTIPLY_IEEE;
-  contract.accumulate = ASSAY_ACCUMULATE_FP32;
-  return contract;
+assay_contract contract_of(const MixerStep& step, const assay_contract& contract) {
+  const bool products = step.call.op.starts_with("linear.") || step.call.op.starts_with("ssd_scan.");
+  return products ? contract : without_tensor_cores(contract);
 }
 
 // A state that the scan hands to a narrower cache is rounded once more.
@@ -170,18 +169,25 @@ std::vector<Expectation> expect_backward(const Call& call, const assay_contract&
 
 }  // namespace
 
+assay_contract without_tensor_cores(assay_contract contract) {
+  contract.multiply = ASSAY_MULTIPLY_IEEE;
+  contract.accumulate = ASSAY_ACCUMULATE_FP32;
+  return contract;
+}
+
+std::vector<Expectation> mixer_step_expectations(const Call& call, const assay_contract& contract) {
+  return is_backward(call) ? expect_backward(call, contract) : expect_forward(call, contract);
+}
+
+std::vector<Expectation> mixer_forward_freedom(const Call& backward, const assay_contract& contract) {
+  Call forward = backward;
+  forward.op = "mamba2_mixer.train_forward";
+  return expect_forward(forward, contract);
+}
+
 std::vector<Expectation> mixer_expectations(const Call& call, const assay_contract& contract, bool) {
-  std::vector<Expectation> result, free;
-  if (call.op == "mamba2_mixer.train_backward") {
-    result = expect_backward(call, contract);
-    // What the forward was free to do is felt in the gradients, too.
-    Call forward = call;
-    forward.op = "mamba2_mixer.train_forward";
-    free = expect_forward(forward, contract);
-  } else {
-    result = expect_forward(call, contract);
-  }
-  free.insert(free.end(), result.begin(), result.end());
+  std::vector<Expectation> result = mixer_step_expectations(call, contract), free = result;
+  if (is_backward(call)) append(free, mixer_forward_freedom(call, contract));
   append(result, mixer_end_to_end(call, free));
   return result;
 }

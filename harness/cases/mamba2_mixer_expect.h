@@ -11,4 +11,12 @@ namespace assay::harness {
 // `call`: as a family's expect() gets it; a backward has the taps of its forward, too.
 std::vector<Expectation> mixer_expectations(const Call& call, const assay_contract& contract, bool exact);
 
+// For the block around it: the steps' alone, and what the forward of a backward's call was free to do, which is felt in
+// the gradients, too.
+std::vector<Expectation> mixer_step_expectations(const Call& call, const assay_contract& contract);
+std::vector<Expectation> mixer_forward_freedom(const Call& backward, const assay_contract& contract);
+
+// The contract of steps that have no products on tensor cores.
+assay_contract without_tensor_cores(assay_contract contract);
+
 }  // namespace assay::harness

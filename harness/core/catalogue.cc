@@ -82,6 +82,21 @@ const std::vector<TensorSpec> kMixerGradients = {
     {"tap.d_convolved", Role::tap, {"batch", "seq_len", "channels"}, DTypeRule::model, true},
     {"tap.d_scanned", Role::tap, {"batch", "seq_len", "inner"}, DTypeRule::model, true},
     {"tap.d_normed", Role::tap, {"batch", "seq_len", "inner"}, DTypeRule::model, true}};
+// The Mamba-2 mixer's tensors in a block: its parameters one level down, the stream in its own dtype; `own`: the block's.
+std::vector<TensorSpec> block_tensors(const std::vector<TensorSpec>& mixer, const std::vector<TensorSpec>& own) {
+  std::vector<TensorSpec> all;
+  for (const TensorSpec& of_mixer : mixer) {
+    TensorSpec& t = all.emplace_back(of_mixer);
+    const bool gradient = t.name.starts_with("grad.") && !t.name.starts_with("grad.input.");
+    if (t.name == "output.hidden_states" || t.name == "grad.output.hidden_states")
+      t.dtype = DTypeRule::residual;
+    else if (t.name.starts_with("param.") || gradient)
+      t.name.insert(t.name.find('.') + 1, "mixer.");
+  }
+  all.insert(all.end(), own.begin(), own.end());
+  return all;
+}
+const TensorSpec kBlockNorm = {"param.norm.weight", Role::in, {"hidden_size"}, DTypeRule::model};
 const TensorSpec kMixerDocuments = {"input.seq_idx", Role::in, {"batch", "seq_len"}, DTypeRule::int32, true};
 const std::vector<TensorSpec> kMixerCache = {
     {"conv_state", Role::inout, {"batch", "channels", "taps"}, DTypeRule::model},
@@ -317,6 +332,27 @@ std::vector<OperationSpec> make_catalogue() {
                       {"grad.output.hidden_states", Role::in, kMixerTokens, model},
                       {"saved", Role::saved, kBytes, model}},
                      kMixerGradients)},
+      {"mamba2_block.train_forward",
+       "input_normed = rms_norm(hidden_states); mixed = mamba2_mixer.train_forward of it; out = hidden_states + mixed, "
+       "rounded to the stream's dtype once; taps: input_normed, mixed, and the mixer's",
+       kMixerExactness,
+       {kGroups, kEps, kChunk, kDtMin, kDtMax},
+       block_tensors(mixer_tensors({kMixerDocuments, {"saved", Role::saved, kBytes, model, true}}, kMixerOutputs),
+                     {kBlockNorm,
+                      {"tap.input_normed", Role::tap, kMixerTokens, model, true},
+                      {"tap.mixed", Role::tap, kMixerTokens, model, true}})},
+      {"mamba2_block.train_backward",
+       "dy <- dy rounded to the model's dtype; d_input_normed = mamba2_mixer.train_backward of it; d_hidden_states = "
+       "rms_norm.backward of that + dy; taps: d_input_normed, and the mixer's",
+       kMixerExactness,
+       {kGroups, kEps, kChunk, kDtMin, kDtMax},
+       block_tensors(mixer_tensors({kMixerDocuments,
+                                    {"grad.output.hidden_states", Role::in, kMixerTokens, model},
+                                    {"saved", Role::saved, kBytes, model}},
+                                   kMixerGradients),
+                     {kBlockNorm,
+                      {"grad.norm.weight", Role::out, {"hidden_size"}, model},
+                      {"tap.d_input_normed", Role::tap, kMixerTokens, model, true}})},
       {"mamba2_mixer.prefill",
        kMixer + std::string("; conv_state: the last columns of xBC; ssm_state: the scan's final state, rounded to its dtype"),
        kMixerExactness,

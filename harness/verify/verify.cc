@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "harness/cases/fixture_calls.h"
+#include "harness/cases/mamba2_block_fixture.h"
 #include "harness/cases/mamba2_mixer_fixture.h"
 #include "harness/core/catalogue.h"
 #include "harness/core/random.h"
@@ -61,8 +62,10 @@ struct Job {
 // A fixture's operations on the candidate; those that the catalogue lacks go to `settled`.
 std::vector<Job> jobs_of(const Fixture& fixture, const VerifyOptions& options, std::vector<CaseRun>& settled) {
   const std::string file = fixture.file.string();
-  const bool mixer = fixture.layer == "mamba2_mixer";
-  const Family* fam = mixer ? &family(fixture.layer) : family_of_layer(fixture.layer);
+  const bool mixer = fixture.layer == "mamba2_mixer", block = is_mamba2_block(fixture);
+  const Family* fam = mixer   ? &family(fixture.layer)
+                      : block ? &family("mamba2_block")
+                              : family_of_layer(fixture.layer);
   if (!fam) {
     settled.push_back(not_supported(
         file, fixture.layer + "." + fixture.path,
@@ -72,7 +75,9 @@ std::vector<Job> jobs_of(const Fixture& fixture, const VerifyOptions& options, s
   }
   std::vector<Job> jobs;
   std::vector<Call> calls;
-  FixtureCalls all = mixer ? mixer_fixture_calls(fixture) : fixture_calls(fixture);
+  FixtureCalls all = mixer   ? mixer_fixture_calls(fixture)
+                     : block ? block_fixture_calls(fixture)
+                             : fixture_calls(fixture);
   for (FixtureCall& fc : all.calls) {
     if (!fc.follows) calls.clear();
     calls.push_back(fc.call);
