@@ -29,6 +29,16 @@ Mamba2MixerDims dims_of(const Call& call, const std::string& p) {
   return d;
 }
 
+constexpr const char* kParameters[] = {"in_proj.weight",       "in_proj.bias",       "conv1d.weight",  "conv1d.bias",
+                                       "_fp32_params.dt_bias", "_fp32_params.A_log", "_fp32_params.D", "norm.weight",
+                                       "out_proj.weight",      "out_proj.bias"};
+constexpr const char* kTaps[] = {"masked", "projected", "A", "convolved", "scanned", "normed"};
+
+template <std::size_t n>
+void append(std::vector<std::string>& to, const std::string& prefix, const char* const (&names)[n]) {
+  for (const char* name : names) to.push_back(prefix + name);
+}
+
 bool is_decode(const Call& call) { return call.op() == "mamba2_mixer.decode"; }
 
 }  // namespace
@@ -56,20 +66,6 @@ MixerCall::MixerCall(const Call& call, const std::string& p)
   if (!(dt_min <= dt_max))
     throw Unsupported("attribute dt_min is above dt_max, or one of them is NaN; want dt_min <= dt_max");
 }
-
-namespace {
-
-constexpr const char* kParameters[] = {"in_proj.weight",       "in_proj.bias",       "conv1d.weight",  "conv1d.bias",
-                                       "_fp32_params.dt_bias", "_fp32_params.A_log", "_fp32_params.D", "norm.weight",
-                                       "out_proj.weight",      "out_proj.bias"};
-constexpr const char* kTaps[] = {"masked", "projected", "A", "convolved", "scanned", "normed"};
-
-template <std::size_t n>
-void append(std::vector<std::string>& to, const std::string& prefix, const char* const (&names)[n]) {
-  for (const char* name : names) to.push_back(prefix + name);
-}
-
-}  // namespace
 
 std::vector<std::string> MixerCall::tensors(const std::string& prefix) {
   std::vector<std::string> names = {"input.hidden_states", "input.attention_mask"};

@@ -332,6 +332,19 @@ std::vector<OperationSpec> make_catalogue() {
                       {"grad.output.hidden_states", Role::in, kMixerTokens, model},
                       {"saved", Role::saved, kBytes, model}},
                      kMixerGradients)},
+      {"mamba2_mixer.prefill",
+       kMixer + std::string("; conv_state: the last columns of xBC; ssm_state: the scan's final state, rounded to its dtype"),
+       kMixerExactness,
+       {kGroups, kEps, kChunk, kDtMin, kDtMax,
+        {"continued", "int",
+         "1: goes on from the states, so that two prefills equal one; 0: begins with zeros and overwrites them, but a "
+         "single token still moves conv_state left by one"}},
+       mixer_tensors(kMixerCache, kMixerOutputs)},
+      {"mamba2_mixer.decode",
+       kMixer + std::string("; one token: both states move on by it, Delta has no limits"),
+       kMixerExactness,
+       {kGroups, kEps},
+       mixer_tensors(kMixerCache, kMixerOutputs)},
       {"mamba2_block.train_forward",
        "input_normed = rms_norm(hidden_states); mixed = mamba2_mixer.train_forward of it; out = hidden_states + mixed, "
        "rounded to the stream's dtype once; taps: input_normed, mixed, and the mixer's",
@@ -353,19 +366,6 @@ std::vector<OperationSpec> make_catalogue() {
                      {kBlockNorm,
                       {"grad.norm.weight", Role::out, {"hidden_size"}, model},
                       {"tap.d_input_normed", Role::tap, kMixerTokens, model, true}})},
-      {"mamba2_mixer.prefill",
-       kMixer + std::string("; conv_state: the last columns of xBC; ssm_state: the scan's final state, rounded to its dtype"),
-       kMixerExactness,
-       {kGroups, kEps, kChunk, kDtMin, kDtMax,
-        {"continued", "int",
-         "1: goes on from the states, so that two prefills equal one; 0: begins with zeros and overwrites them, but a "
-         "single token still moves conv_state left by one"}},
-       mixer_tensors(kMixerCache, kMixerOutputs)},
-      {"mamba2_mixer.decode",
-       kMixer + std::string("; one token: both states move on by it, Delta has no limits"),
-       kMixerExactness,
-       {kGroups, kEps},
-       mixer_tensors(kMixerCache, kMixerOutputs)},
   };
 }
 
