@@ -1,9 +1,10 @@
-// ssd_scan.forward and .backward of the catalogue, by cuda/ssd_scan.
+// ssd_scan.forward and .backward and ssd_scan_normed.forward of the catalogue, by cuda/ssd_scan.
 #include "cuda/candidate/element_types.h"
 #include "cuda/candidate/flavour.h"
 #include "cuda/candidate/operation.h"
 #include "cuda/ssd_scan/ssd_scan.h"
 #include "cuda/ssd_scan/ssd_scan_backward.h"
+#include "cuda/ssd_scan/ssd_scan_normed.h"
 
 namespace assay::gpu {
 namespace {
@@ -270,6 +271,65 @@ void run_backward(const Call& call, cudaStream_t stream) {
   });
 }
 
+// The scan with the gate and the norm behind it. Its z is the norm's.
+struct Normed : ScanInputs {
+  explicit Normed(const Call& call) : ScanInputs(call), norm_weight(call.vector("param.norm_weight", width())) {
+    call.accept_only({"chunk_size", "dt_softplus", "dt_min", "dt_max", "eps"},
+                     {"input.x", "input.dt", "input.A", "input.B", "input.C", "input.D", "input.z", "input.dt_bias",
+                      "input.initial_state", "input.seq_idx", "param.norm_weight", "output.y", "output.final_state",
+                      "output.hidden_states"});
+    if (!call.has("input.z")) throw Unsupported("input.z: not in the call; want the gate of the norm");
+    require_element("param.norm_weight", norm_weight, x.element);
+    y = call.compact("output.y", {dims.batch, dims.seq_len, dims.heads, dims.head_dim});
+    require_element("output.y", y, x.element);
+    out = call.compact("output.hidden_states", {dims.batch, dims.seq_len, dims.heads, dims.head_dim});
+    require_element("output.hidden_states", out, x.element);
+    if (!call.has("output.final_state")) return;
+    final_state = call.compact("output.final_state", {dims.batch, dims.heads, dims.head_dim, dims.state_size});
+    require_element("output.final_state", final_state, Element::float32);
+  }
+
+  std::int64_t width() const { return dims.heads * dims.head_dim; }
+  const char* variant() const { return ssd_scan_normed_variant(dims, size_of(x.element), kMethod); }
+  // The kernel's own part of the workspace, then a final state, which may be one that nobody asked for.
+  std::size_t kernel_bytes() const { return (ssd_scan_normed_workspace(dims, size_of(x.element)) + 255) / 256 * 256; }
+  std::size_t workspace_bytes() const {
+    return kernel_bytes() + static_cast<std::size_t>(dims.batch * width() * dims.state_size) * sizeof(float);
+  }
+
+  Rows norm_weight, y, out, final_state = {};
+};
+
+void run_normed(const Call& call, cudaStream_t stream) {
+  const Normed f(call);
+  auto* const spare = reinterpret_cast<float*>(static_cast<std::byte*>(call.workspace()) + f.kernel_bytes());
+  visit_element(f.x.element, [&]<class T>() {
+    ssd_scan_normed_forward(
+        f.dims,
+        SsdScanForward<T>{.x = f.x.as<T>(),
+                          .dt = scalars(f.dt),
+                          .A = f.A.as<float>(),
+                          .B = f.B.as<T>(),
+                          .C = f.C.as<T>(),
+                          .D = scalars(f.D),
+                          .D_per_channel = f.D_per_channel,
+                          .dt_bias = scalars(f.dt_bias),
+                          .initial_state = scalars(f.initial_state),
+                          .seq_idx = f.seq_idx,
+                          .dt_softplus = f.dt_softplus,
+                          .dt_min = f.dt_min,
+                          .dt_max = f.dt_max,
+                          .y = f.y.as<T>(),
+                          .final_state = f.final_state.data != nullptr ? f.final_state.as<float>() : spare,
+                          .workspace = call.workspace()},
+        SsdScanNorm<T>{.z = f.z.as<T>(),
+                       .weight = f.norm_weight.as<T>(),
+                       .eps = call.float_attribute("eps"),
+                       .out = f.out.as<T>()},
+        stream, kMethod);
+  });
+}
+
 // The chunked variants multiply on tensor cores, in bfloat16 or float32 split into tf32.
 template <class Direction>
 void amend_contract(const Call& call, assay_contract& contract) {
@@ -294,6 +354,13 @@ constexpr Operation kOperations[] = {
      .saved_bytes = [](const Call&) { return std::size_t{0}; },
      .run = run_backward,
      .amend_contract = amend_contract<Backward>},
+    {.name = "ssd_scan_normed.forward",
+     .check = [](const Call& call) { (void)Normed(call); },
+     .variant = [](const Call& call) { return Normed(call).variant(); },
+     .workspace_bytes = [](const Call& call) { return Normed(call).workspace_bytes(); },
+     .saved_bytes = [](const Call&) { return std::size_t{0}; },
+     .run = run_normed,
+     .amend_contract = amend_contract<ScanInputs>},  // of the scan in it
 };
 
 }  // namespace

@@ -13,6 +13,7 @@ Family causal_conv1d_family();
 Family ssd_scan_family();
 Family ssm_state_update_family();
 Family mamba2_decode_step_family();
+Family ssd_scan_normed_family();
 Family linear_family();
 Family mamba2_mixer_family();
 Family mamba2_block_family();
@@ -26,7 +27,8 @@ assay_contract plain_contract(const Call&) {
 const std::vector<Family>& families() {
   static const std::vector<Family> all = {rms_norm_family(),         gated_rms_norm_family(),     causal_conv1d_family(),
                                           ssd_scan_family(),         ssm_state_update_family(),   linear_family(),
-                                          mamba2_decode_step_family(), mamba2_mixer_family(), mamba2_block_family()};
+                                          mamba2_decode_step_family(), mamba2_mixer_family(),       mamba2_block_family(),
+                                          ssd_scan_normed_family()};
   return all;
 }
 
