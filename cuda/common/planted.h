@@ -95,6 +95,13 @@ enum class Break {
   scan_looks_back_too_far,              // the state of the chunk before the one before
   scan_final_state_without_last_chunk,  // half of it is the state that entered the last chunk
   scan_state_kept_in_bf16,              // between chunks
+  // ssd_scan_chunked.cu, the gate and the norm behind it
+  normed_gate_after_norm,      // the norm of y, times silu(z)
+  normed_gate_of_first_token,  // z of the first of two tokens for both
+  normed_weight_of_next_head,  // and of the first for the last
+  normed_mean_over_all_heads,  // instead of over the group's
+  normed_eps_left_out,         // of the root
+  normed_odd_tail_not_stored,  // the last token, where the second of its two lies past the end
   // ssd_scan_varlen.cu
   scan_document_ends_early,     // its state lacks the last token
   scan_document_not_restarted,  // it begins with the state that entered its last chunk, whoever's it was

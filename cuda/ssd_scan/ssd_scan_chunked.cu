@@ -540,7 +540,10 @@ class Chunk {
         if (k * 32 + lane_ < vectors) body(k, (k * 32 + lane_) * kVec);
       }
     };
-    for_each_vector([&](int k, int i) { weight[k] = simt::load_vec<kVec>(norm_.weight + column + i); });
+    for_each_vector([&](int k, int i) {
+      if constexpr (planted<Break::normed_weight_of_next_head>) i = (i + static_cast<int>(dims_.head_dim)) % width;
+      weight[k] = simt::load_vec<kVec>(norm_.weight + column + i);
+    });
 #pragma unroll 1
     for (int rows = rows_; rows < rows_ + 16; rows += kTogether) {
       simt::Vec<T, kVec> z[kTogether][kKept];
@@ -554,21 +557,29 @@ class Chunk {
       for (int r = 0; r < kTogether; ++r) {
         const std::int64_t token = first_ + rows + r;
         if (rows + r >= length_) continue;
+        if (planted<Break::normed_odd_tail_not_stored> && rows + kTogether > length_) continue;
+        const int gate = planted<Break::normed_gate_of_first_token> ? 0 : r;
         float v[kKept][kVec], squares = 0.0f;
         for_each_vector([&](int k, int i) {
           T* const tile = s_.x + i / kSlice<T> * kQ * kSlice<T>;
           const auto y = simt::load_vec<kVec>(element(tile, rows + r, i % kSlice<T>));
           SIMT_UNROLL
           for (int j = 0; j < kVec; ++j) {
-            v[k][j] = to_float(y[j]) * silu(to_float(z[r][k][j]));
+            const float g = silu(to_float(z[gate][k][j]));
+            v[k][j] = to_float(y[j]) * (planted<Break::normed_gate_after_norm> ? 1.0f : g);
             squares = fmaf(v[k][j], v[k][j], squares);
           }
         });
-        const float rstd = reciprocal_rms(warp_sum(squares), width, norm_.eps);
+        const int mean_over = planted<Break::normed_mean_over_all_heads> ? static_cast<int>(channels) : width;
+        const float rstd =
+            reciprocal_rms(warp_sum(squares), mean_over, planted<Break::normed_eps_left_out> ? 0.0f : norm_.eps);
         for_each_vector([&](int k, int i) {
           simt::Vec<T, kVec> out;
           SIMT_UNROLL
-          for (int j = 0; j < kVec; ++j) out[j] = from_float<T>(to_float(weight[k][j]) * (v[k][j] * rstd));
+          for (int j = 0; j < kVec; ++j) {
+            if constexpr (planted<Break::normed_gate_after_norm>) v[k][j] *= silu(to_float(z[r][k][j]));
+            out[j] = from_float<T>(to_float(weight[k][j]) * (v[k][j] * rstd));
+          }
           simt::store_vec(norm_.out + token * channels + column + i, out);
         });
         if (norm_.rstd != nullptr && lane_ == 0) norm_.rstd[group_ * dims_.batch * dims_.seq_len + token] = rstd;

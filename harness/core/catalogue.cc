@@ -31,8 +31,32 @@ const char* const kMixer =
 const AttributeSpec kGroups = {"n_groups", "int", "groups of heads that share B and C, and of channels in the norm"};
 const AttributeSpec kChunk = {
     "chunk_size", "int", "tokens of a chunk in the model; exact results do not depend on it, and a kernel may have its own"};
+const AttributeSpec kSoftplus = {"dt_softplus", "flag", "1: Delta is softplus of dt + dt_bias; 0: the sum itself"};
 const AttributeSpec kDtMin = {"dt_min", "float", "Delta is at least this"};
 const AttributeSpec kDtMax = {"dt_max", "float", "Delta is at most this; may be infinite"};
+
+const std::vector<std::string> kHeadTokens = {"batch", "seq_len", "heads", "head_dim"};
+const std::vector<std::string> kSteps = {"batch", "seq_len", "heads"};
+const std::vector<std::string> kKeys = {"batch", "seq_len", "groups", "state_size"};
+const std::vector<std::string> kScanState = {"batch", "heads", "head_dim", "state_size"};
+
+// The tensors of the scan: what every operation reads, then its own.
+std::vector<TensorSpec> scan_tensors(bool gate_optional, std::vector<TensorSpec> own) {
+  const auto model = DTypeRule::model;
+  std::vector<TensorSpec> all = {
+      {"input.x", Role::in, kHeadTokens, model, false, true},
+      {"input.dt", Role::in, kSteps, DTypeRule::residual, false, true},
+      {"input.A", Role::in, {"heads"}, DTypeRule::float32},
+      {"input.B", Role::in, kKeys, model, false, true},
+      {"input.C", Role::in, kKeys, model, false, true},
+      {"input.D", Role::in, {"heads"}, DTypeRule::residual, true, false, false, {"heads", "head_dim"}},
+      {"input.z", Role::in, kHeadTokens, model, gate_optional, true},
+      {"input.dt_bias", Role::in, {"heads"}, DTypeRule::residual, true},
+      {"input.initial_state", Role::in, kScanState, DTypeRule::residual, true},
+      {"input.seq_idx", Role::in, {"batch", "seq_len"}, DTypeRule::int32, true}};
+  all.insert(all.end(), own.begin(), own.end());
+  return all;
+}
 
 const std::vector<std::string> kMixerTokens = {"batch", "seq_len", "hidden_size"}, kHeads = {"heads"};
 
@@ -210,26 +234,13 @@ std::vector<OperationSpec> make_catalogue() {
        "saturated: Delta 32 or 64 by softplus above its threshold or by the clamp; heads of decay 1 and 0: bits equal in "
        "bf16, the functions' own documented error in f32; heads of decay 1/2 and 1/4 by token: the limits of the other "
        "fills",
-       {{"chunk_size", "int",
-         "tokens of a chunk in the model; exact results do not depend on it, and a kernel may have its own"},
-        {"dt_softplus", "flag", "1: Delta is softplus of dt + dt_bias; 0: the sum itself"},
-        {"dt_min", "float", "Delta is at least this"},
-        {"dt_max", "float", "Delta is at most this; may be infinite"}},
-       {{"input.x", Role::in, {"batch", "seq_len", "heads", "head_dim"}, model, false, true},
-        {"input.dt", Role::in, {"batch", "seq_len", "heads"}, DTypeRule::residual, false, true},
-        {"input.A", Role::in, {"heads"}, DTypeRule::float32},
-        {"input.B", Role::in, {"batch", "seq_len", "groups", "state_size"}, model, false, true},
-        {"input.C", Role::in, {"batch", "seq_len", "groups", "state_size"}, model, false, true},
-        {"input.D", Role::in, {"heads"}, DTypeRule::residual, true, false, false, {"heads", "head_dim"}},
-        {"input.z", Role::in, {"batch", "seq_len", "heads", "head_dim"}, model, true, true},
-        {"input.dt_bias", Role::in, {"heads"}, DTypeRule::residual, true},
-        {"input.initial_state", Role::in, {"batch", "heads", "head_dim", "state_size"}, DTypeRule::residual, true},
-        {"input.seq_idx", Role::in, {"batch", "seq_len"}, DTypeRule::int32, true},
-        {"input.cu_seqlens", Role::in, {"boundaries"}, DTypeRule::int32, true},
-        {"output.y", Role::out, {"batch", "seq_len", "heads", "head_dim"}, model},
-        {"output.final_state", Role::out, {"batch", "heads", "head_dim", "state_size"}, DTypeRule::float32, true},
-        {"output.varlen_states", Role::out, {"documents", "heads", "head_dim", "state_size"}, model, true},
-        {"saved", Role::saved, kBytes, model, true}}},
+       {kChunk, kSoftplus, kDtMin, kDtMax},
+       scan_tensors(true,
+                    {{"input.cu_seqlens", Role::in, {"boundaries"}, DTypeRule::int32, true},
+                     {"output.y", Role::out, kHeadTokens, model},
+                     {"output.final_state", Role::out, kScanState, DTypeRule::float32, true},
+                     {"output.varlen_states", Role::out, {"documents", "heads", "head_dim", "state_size"}, model, true},
+                     {"saved", Role::saved, kBytes, model, true}})},
       {"ssd_scan.backward",
        "with dy <- dy silu(z) (rounded to the model's dtype, but for d_D), from the last token to the first, q = "
        "d_final_state: q <- q + dy C; d_x = D dy + Delta q B; d_B = sum of Delta x q, d_C = sum of dy state, over the group's "
@@ -237,64 +248,35 @@ std::vector<OperationSpec> make_catalogue() {
        "softplus' where the clamp lets it pass, d_dt_bias their sum; d_D = sum of dy x; q <- exp(Delta A) q, 0 where a "
        "document begins; d_initial_state = q, rounded to the model's dtype; d_z = dy (y before the gate) silu'(z)",
        "none: sums over a group's heads outgrow bfloat16's 8 bits",
-       {{"chunk_size", "int",
-         "tokens of a chunk in the model; exact results do not depend on it, and a kernel may have its own"},
-        {"dt_softplus", "flag", "1: Delta is softplus of dt + dt_bias; 0: the sum itself"},
-        {"dt_min", "float", "Delta is at least this"},
-        {"dt_max", "float", "Delta is at most this; may be infinite"}},
-       {{"input.x", Role::in, {"batch", "seq_len", "heads", "head_dim"}, model, false, true},
-        {"input.dt", Role::in, {"batch", "seq_len", "heads"}, DTypeRule::residual, false, true},
-        {"input.A", Role::in, {"heads"}, DTypeRule::float32},
-        {"input.B", Role::in, {"batch", "seq_len", "groups", "state_size"}, model, false, true},
-        {"input.C", Role::in, {"batch", "seq_len", "groups", "state_size"}, model, false, true},
-        {"input.D", Role::in, {"heads"}, DTypeRule::residual, true, false, false, {"heads", "head_dim"}},
-        {"input.z", Role::in, {"batch", "seq_len", "heads", "head_dim"}, model, true, true},
-        {"input.dt_bias", Role::in, {"heads"}, DTypeRule::residual, true},
-        {"input.initial_state", Role::in, {"batch", "heads", "head_dim", "state_size"}, DTypeRule::residual, true},
-        {"input.seq_idx", Role::in, {"batch", "seq_len"}, DTypeRule::int32, true},
-        {"grad.output.y", Role::in, {"batch", "seq_len", "heads", "head_dim"}, model},
-        {"grad.output.final_state", Role::in, {"batch", "heads", "head_dim", "state_size"}, DTypeRule::float32, true},
-        {"saved", Role::saved, kBytes, model},
-        {"grad.input.x", Role::out, {"batch", "seq_len", "heads", "head_dim"}, model, false, true},
-        {"grad.input.dt", Role::out, {"batch", "seq_len", "heads"}, DTypeRule::residual, false, true},
-        {"grad.input.A", Role::out, {"heads"}, DTypeRule::float32},
-        {"grad.input.B", Role::out, {"batch", "seq_len", "groups", "state_size"}, model, false, true},
-        {"grad.input.C", Role::out, {"batch", "seq_len", "groups", "state_size"}, model, false, true},
-        {"grad.input.D", Role::out, {"heads"}, DTypeRule::float32, true, false, false, {"heads", "head_dim"}},
-        {"grad.input.z", Role::out, {"batch", "seq_len", "heads", "head_dim"}, model, true, true},
-        {"grad.input.dt_bias", Role::out, {"heads"}, DTypeRule::float32, true},
-        {"grad.input.initial_state", Role::out, {"batch", "heads", "head_dim", "state_size"}, DTypeRule::residual, true}}},
+       {kChunk, kSoftplus, kDtMin, kDtMax},
+       scan_tensors(
+           true, {{"grad.output.y", Role::in, kHeadTokens, model},
+                  {"grad.output.final_state", Role::in, kScanState, DTypeRule::float32, true},
+                  {"saved", Role::saved, kBytes, model},
+                  {"grad.input.x", Role::out, kHeadTokens, model, false, true},
+                  {"grad.input.dt", Role::out, kSteps, DTypeRule::residual, false, true},
+                  {"grad.input.A", Role::out, {"heads"}, DTypeRule::float32},
+                  {"grad.input.B", Role::out, kKeys, model, false, true},
+                  {"grad.input.C", Role::out, kKeys, model, false, true},
+                  {"grad.input.D", Role::out, {"heads"}, DTypeRule::float32, true, false, false, {"heads", "head_dim"}},
+                  {"grad.input.z", Role::out, kHeadTokens, model, true, true},
+                  {"grad.input.dt_bias", Role::out, {"heads"}, DTypeRule::float32, true},
+                  {"grad.input.initial_state", Role::out, kScanState, DTypeRule::residual, true}})},
       {"ssd_scan_normed.forward",
-       "y = ssd_scan.forward without a gate, softplus on; hidden_states = gated_rms_norm.forward of y and z, groups as B and "
-       "C",
+       "y = ssd_scan.forward without a gate; hidden_states = gated_rms_norm.forward of y and z, groups as B and C",
        "y and final_state as ssd_scan.forward; the output has no exact class",
-       {{"chunk_size", "int",
-         "tokens of a chunk in the model; exact results do not depend on it, and a kernel may have its own"},
-        {"dt_softplus", "flag", "1"},
-        {"dt_min", "float", "Delta is at least this"},
-        {"dt_max", "float", "Delta is at most this; may be infinite"},
-        kEps},
-       {{"input.x", Role::in, {"batch", "seq_len", "heads", "head_dim"}, model, false, true},
-        {"input.dt", Role::in, {"batch", "seq_len", "heads"}, DTypeRule::residual, false, true},
-        {"input.A", Role::in, {"heads"}, DTypeRule::float32},
-        {"input.B", Role::in, {"batch", "seq_len", "groups", "state_size"}, model, false, true},
-        {"input.C", Role::in, {"batch", "seq_len", "groups", "state_size"}, model, false, true},
-        {"input.D", Role::in, {"heads"}, DTypeRule::residual, true},
-        {"input.z", Role::in, {"batch", "seq_len", "heads", "head_dim"}, model, false, true},
-        {"input.dt_bias", Role::in, {"heads"}, DTypeRule::residual, true},
-        {"input.initial_state", Role::in, {"batch", "heads", "head_dim", "state_size"}, DTypeRule::residual, true},
-        {"input.seq_idx", Role::in, {"batch", "seq_len"}, DTypeRule::int32, true},
-        {"param.norm_weight", Role::in, {"inner"}, model},
-        {"output.y", Role::out, {"batch", "seq_len", "heads", "head_dim"}, model},
-        {"output.final_state", Role::out, {"batch", "heads", "head_dim", "state_size"}, DTypeRule::float32, true},
-        {"output.hidden_states", Role::out, {"batch", "seq_len", "heads", "head_dim"}, model}}},
+       {kChunk, kSoftplus, kDtMin, kDtMax, kEps},
+       scan_tensors(false, {{"param.norm_weight", Role::in, {"inner"}, model},
+                            {"output.y", Role::out, kHeadTokens, model},
+                            {"output.final_state", Role::out, kScanState, DTypeRule::float32, true},
+                            {"output.hidden_states", Role::out, kHeadTokens, model}})},
       {"ssm_state_update.forward",
        "Delta = softplus(dt + dt_bias), or dt + dt_bias; state <- state exp(Delta A) + (B Delta) x; "
        "y = (sum over state_size of state C + D x) silu(z), from the state before its rounding; a batch index below 0: "
        "y = 0, no state changes",
        "saturated: Delta above softplus's threshold, decays 1 and 0 by head, gates at 32, 64, 0 and -110; bits equal in "
        "bf16, the functions' own documented error in f32",
-       {{"dt_softplus", "flag", "1: Delta is softplus of dt + dt_bias; 0: the sum itself"}},
+       {kSoftplus},
        {{"input.x", Role::in, {"batch", "heads", "head_dim"}, model, false, true},
         {"input.dt", Role::in, {"batch", "heads"}, DTypeRule::residual, false, true},
         {"input.A", Role::in, {"heads"}, DTypeRule::float32},
