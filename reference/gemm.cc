@@ -1,13 +1,12 @@
 #include "reference/gemm.h"
 
 #include <algorithm>
-#include <memory>
-#include <new>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "reference/gemm_kernel.h"
+#include "reference/large_memory.h"
 #include "reference/parallel.h"
 
 namespace assay::reference {
@@ -22,16 +21,6 @@ constexpr Index kOneTask = 1 << 19;                                   // m n k o
 
 Index pieces(Index n, Index size) { return (n + size - 1) / size; }
 Index rounded_up(Index n, Index multiple) { return (n + multiple - 1) / multiple * multiple; }
-
-struct AlignedDelete {
-  void operator()(void* p) const { ::operator delete(p, std::align_val_t(64)); }
-};
-template <class T>
-using Buffer = std::unique_ptr<T[], AlignedDelete>;  // on cache lines, so that no load straddles two
-template <class T>
-Buffer<T> buffer(Index size) {
-  return Buffer<T>(static_cast<T*>(::operator new(sizeof(T) * static_cast<std::size_t>(size), std::align_val_t(64))));
-}
 
 // An operand: element (i, l), l along the sum, at data[i * stride + l * depth_stride].
 template <class T>

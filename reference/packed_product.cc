@@ -57,7 +57,7 @@ void product(const Left<T>& a, const PackedBlock<T>& b, MatrixView<T> c, Sum sum
     for (Index i = 0; i < c.rows; ++i) std::fill_n(c.data + i * c.stride, c.cols, T(0));
   if (a.rows == 0 || b.rows == 0 || b.columns == 0) return;
   const auto packed =
-      aligned_buffer<T>(rounded_up(std::min(a.rows, kRowsAtATime), kernel.rows) * std::min(b.rows, kDepthBlock));
+      buffer<T>(rounded_up(std::min(a.rows, kRowsAtATime), kernel.rows) * std::min(b.rows, kDepthBlock));
   for (Index l = 0; l < b.rows; l += kDepthBlock)
     for (Index row = 0; row < a.rows; row += kRowsAtATime) {
       const Index depth = std::min(kDepthBlock, b.rows - l), rows = std::min(kRowsAtATime, a.rows - row);
@@ -96,7 +96,7 @@ PackedMatrix<T>::PackedMatrix(const GemmKernel<T>& kernel, Index rows, Index col
     : kernel_(&kernel),
       rows_(rows),
       columns_(columns),
-      data_(aligned_buffer<T>(rows * rounded_up(columns, kernel.register_width))) {
+      data_(buffer<T>(rows * rounded_up(columns, kernel.register_width))) {
   for (Index j = 0; j < columns; j += kernel.columns)
     kernel.pack(source + j * column_stride, column_stride, row_stride, std::min(kernel.columns, columns - j), rows,
                 panel_width(j), data_.get() + j * rows);

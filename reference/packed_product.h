@@ -2,11 +2,9 @@
 // of every query head of its group multiplies. On one thread; an element has the bits that gemm.h gives it.
 #pragma once
 
-#include <memory>
-#include <new>
-
 #include "reference/gemm.h"
 #include "reference/gemm_kernel.h"
+#include "reference/large_memory.h"
 
 namespace assay::reference {
 
@@ -19,16 +17,6 @@ struct PackedBlock {
   const PackedMatrix<T>* matrix;
   Index row, rows, column, columns;
 };
-
-struct AlignedDelete {
-  void operator()(void* p) const { ::operator delete(p, std::align_val_t(64)); }
-};
-// `size` elements, uninitialized, on cache lines: no load straddles two.
-template <class T>
-std::unique_ptr<T[], AlignedDelete> aligned_buffer(Index size) {
-  return std::unique_ptr<T[], AlignedDelete>(
-      static_cast<T*>(::operator new(sizeof(T) * static_cast<std::size_t>(size), std::align_val_t(64))));
-}
 
 // Panels of columns, as gemm_kernel.h has them, each as deep as the matrix has rows.
 template <class T>
@@ -55,7 +43,7 @@ class PackedMatrix {
 
   const GemmKernel<T>* kernel_ = nullptr;
   Index rows_ = 0, columns_ = 0;
-  std::unique_ptr<T[], AlignedDelete> data_;
+  Buffer<T> data_;
 };
 
 // C = A B or C += A B, A [m, k]. Throws std::invalid_argument if the sizes do not agree.

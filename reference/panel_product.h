@@ -23,7 +23,7 @@ class PackedOperand {
     const Index panels = std::max<Index>(1, (extent + most_ - 1) / most_);
     width_ = std::max(unit_, filled_up((extent + panels - 1) / panels));  // the last one hardly narrower than the others
     if (const Index size = filled_up(extent) * depth; size > capacity_) {
-      data_ = aligned_buffer<T>(size);
+      data_ = buffer<T>(size);
       capacity_ = size;
     }
   }
@@ -48,7 +48,7 @@ class PackedOperand {
   Index filled_up(Index extent) const { return (extent + unit_ - 1) / unit_ * unit_; }
 
   Index unit_, most_, width_, extent_ = 0, depth_ = 0, capacity_ = 0;
-  std::unique_ptr<T[], AlignedDelete> data_;
+  Buffer<T> data_;
 };
 
 // C [m, n] = A B, or C += A B, of one panel of rows and one of columns; the sum runs over the first `depth` elements.

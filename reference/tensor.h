@@ -11,6 +11,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "reference/large_memory.h"
+
 namespace assay::reference {
 
 using Index = std::int64_t;
@@ -23,13 +25,16 @@ inline Index element_count(const Shape& shape) {
 template <class T>
 using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-// std::allocator, but resize() leaves new elements uninitialized: an output that is written anyway is not filled first.
+// Memory as large_memory.h gives it; resize() leaves new elements uninitialized: an output that is written anyway is not
+// filled first.
 template <class T>
 struct UninitializedAllocator : std::allocator<T> {
   template <class U>
   struct rebind {
     using other = UninitializedAllocator<U>;
   };
+  T* allocate(std::size_t n) { return static_cast<T*>(allocate_memory(n * sizeof(T))); }
+  void deallocate(T* p, std::size_t n) { free_memory(p, n * sizeof(T)); }
   template <class U>
   void construct(U* p) noexcept {
     ::new (static_cast<void*>(p)) U;
