@@ -6,13 +6,18 @@
 namespace assay::reference {
 namespace {
 
+// a = relu2(h); a may be h itself.
 template <class T>
-Tensor<T> activated(const Numerics<T>& num, const Tensor<T>& h) {
-  Tensor<T> a = Tensor<T>::uninitialized(h.shape());
+void activate(const Numerics<T>& num, const Tensor<T>& h, Tensor<T>& a) {
   parallel_for(h.size(), rows_per_piece(1), [&](Index begin, Index end) {
     for (Index i = begin; i < end; ++i) a[i] = relu2(h[i]);
     num.store(a.span().subspan(begin, end - begin));
   });
+}
+template <class T>
+Tensor<T> activated(const Numerics<T>& num, const Tensor<T>& h) {
+  Tensor<T> a = Tensor<T>::uninitialized(h.shape());
+  activate(num, h, a);
   return a;
 }
 
@@ -23,9 +28,13 @@ Tensor<T> mlp_forward(const Numerics<T>& num, const ParameterScope<T>& p, const 
                       MlpSaved<T>* saved) {
   const Index inner = p["up_proj.weight"].dim(0), width = hidden_states.dim(-1);
   Tensor<T> h = projection_forward(num, p.scope("up_proj."), hidden_states, inner);
-  Tensor<T> out = projection_forward(num, p.scope("down_proj."), activated(num, h), width);
-  if (saved) saved->h = std::move(h);
-  return out;
+  const ParameterScope<T> down = p.scope("down_proj.");
+  if (!saved) {
+    activate(num, h, h);
+    return projection_forward(num, down, h, width);
+  }
+  saved->h = std::move(h);
+  return projection_forward(num, down, activated(num, saved->h), width);
 }
 
 template <class T>

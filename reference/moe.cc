@@ -46,7 +46,7 @@ Tensor<T> moe_forward(const Numerics<T>& num, const MoeOptions& options, const P
   s.routed = experts_forward(num, options.weight_after_down, p.scope("experts."), s.permutation,
                              is_latent ? s.latent : x, s.router.weights, s.h);
   num.store(s.routed.span());
-  Tensor<T> out = mlp_forward(num, p.scope("shared_experts."), x, &s.shared);
+  Tensor<T> out = mlp_forward(num, p.scope("shared_experts."), x, saved ? &s.shared : nullptr);
   out = sum_of(num, std::move(out),
                is_latent ? projection_forward(num, p.scope("fc2_latent_proj."), s.routed, width) : s.routed);
   if (saved) *saved = std::move(s);
