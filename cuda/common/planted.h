@@ -58,6 +58,7 @@ enum class Break {
   scan_bwd_slope_left_out,          // ddt = dDelta
   scan_bwd_clamp_lets_all_pass,     // dDelta also where the clamp holds
   scan_bwd_skip_sum_rounded,        // dD from dy silu(z) after its rounding
+  scan_bwd_copy_not_awaited,        // the copies of a tile of x, dy, H and Gamma are not waited for
   // ssd_scan_bwd_states.cu
   scan_bwd_stops_at_chunk,     // Gamma comes from the next chunk alone
   scan_bwd_crosses_documents,  // Gamma passes through chunks in which documents begin
@@ -95,6 +96,8 @@ enum class Break {
   scan_looks_back_too_far,              // the state of the chunk before the one before
   scan_final_state_without_last_chunk,  // half of it is the state that entered the last chunk
   scan_state_kept_in_bf16,              // between chunks
+  scan_state_not_awaited,               // no __syncthreads between the warps that fetch H and the product H C
+  scan_copy_not_awaited,                // the copies of a tile of x are not waited for
   // ssd_scan_chunked.cu, the gate and the norm behind it
   normed_gate_after_norm,      // the norm of y, times silu(z)
   normed_gate_of_first_token,  // z of the first of two tokens for both

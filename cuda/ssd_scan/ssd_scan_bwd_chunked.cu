@@ -140,7 +140,7 @@ class ChunkGradients {
         if (!last) copy_tokens(next_head, next_channel);
         if (warp_ == 0 && last_of_head) finish_steps(head);
         if (warp_ == 1 && last_of_head && !last) compute_steps(head + 1);
-        simt::cp_async_wait_all();
+        if constexpr (!planted<Break::scan_bwd_copy_not_awaited>) simt::cp_async_wait_all();
         __syncthreads();
       }
     }

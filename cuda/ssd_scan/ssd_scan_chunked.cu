@@ -131,14 +131,14 @@ class Chunk {
 #pragma unroll 1
       for (int channel = head * head_dim; channel < (head + 1) * head_dim; channel += kChannels) {
         if (channel > first_head * head_dim) {
-          simt::cp_async_wait_all();
+          if constexpr (!planted<Break::scan_copy_not_awaited>) simt::cp_async_wait_all();
           __syncthreads();
         }
         const bool last_of_head = channel + kChannels == (head + 1) * head_dim,
                    last = channel + kChannels == end_head * head_dim;
         if (kNormed && !last) copy_x(channel + kChannels);
         pass_state(channel);
-        __syncthreads();  // H is there
+        if constexpr (!planted<Break::scan_state_not_awaited>) __syncthreads();  // H is there
 
         float y[kChannels / 8][4] = {};
         if (has_entering_state()) multiply_C_H(y);
