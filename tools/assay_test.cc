@@ -103,7 +103,9 @@ TEST_F(Assay, WrongWordsAreNamedWithNearMisses) {
   expect_refused({"verify", "rms_norm/forward rows=1 width=x dtype=f32 fill=model seed=1"}, "width");
   expect_refused({"verify", "--jobs", "many"}, "--jobs: many; want a whole number");
   expect_refused({"verify", "--shard", "3/2"}, "--shard 3/2");
-  expect_refused({"verify", "--seed", "x"}, "--seed");
+  expect_refused({"verify", "--seed", "x"}, "--seed: x; want a whole number");
+  const std::string norm = "rms_norm/forward rows=7 width=64 residual=none layout=compact eps=";
+  expect_refused({"verify", norm + "1 dtype=f32 fill=model seed=1"}, "eps=1 reads as a size; write eps=1.0");
   expect_refused({"golden"}, "subcommand is required");
   expect_refused({"golden", "check"}, "FILE is required");
   expect_refused({"list", "--ops", "rms_nrom"}, "did you mean \"rms_norm\"");
@@ -122,6 +124,7 @@ TEST_F(Assay, FilesThatCannotBeUsedAreNamed) {
   expect_refused({"verify", "--require", folder_.put("require", "rms_norm\nrmsnorm\n").string()},
                  "require:2: no case matches");
   expect_refused({"verify", "--worker", (folder_ / "none").string()}, "worker");
+  expect_refused({"verify", "--worker", "/bin/true"}, "the worker /bin/true exited with code 0", 4);
 }
 
 TEST_F(Assay, CandidatesThatCannotBeUsedAreNamed) {

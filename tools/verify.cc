@@ -1,7 +1,9 @@
 // assay verify: run cases and fixtures on a candidate and judge them.
 #include <fmt/format.h>
 
+#include <cstdint>
 #include <cstdio>
+#include <limits>
 #include <memory>
 #include <random>
 
@@ -94,7 +96,7 @@ void add_verify(CLI::App& app, int& exit_code) {
   const auto option = [&](const char* flags, auto& value, const char* type, const char* what) {
     return command->add_option(flags, value, what)->type_name(type);
   };
-  const auto whole = [](int least, int most) {
+  const auto whole = [](std::uint64_t least, std::uint64_t most) {
     return CLI::Validator(
         [=](const std::string& text) {
           return CLI::Range(least, most)(text).empty()
@@ -112,7 +114,8 @@ void add_verify(CLI::App& app, int& exit_code) {
   option("--schedule", o->schedule, "NAME", "Only this one of them, as skew-random");
   option("-j,--jobs", o->jobs, "N", "Workers at a time (default: one per core)")->check(whole(1, 4096));
   option("--shard", o->shard, "I/N", "Only part I of N, as 2/5");
-  CLI::Option* seed = option("--seed", o->seed, "S", "This seed instead of the cases' own");
+  CLI::Option* seed = option("--seed", o->seed, "S", "This seed instead of the cases' own")
+                          ->check(whole(0, std::numeric_limits<std::uint64_t>::max()));
   option("--seeds", o->further_seeds, "N", "Repeat with N further seeds")->check(whole(1, 1'000'000));
   command->add_flag("--count", o->count, "Also count what a case moves and computes, and predict; =only: no verdict")
       ->check(CLI::IsMember({"true", "only"}));

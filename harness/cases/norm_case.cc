@@ -85,6 +85,9 @@ void check_form(const Case& c, const std::vector<std::string>& sizes,
     fail(fmt::format("path \"{}\" is unknown ({})", c.path, fmt::join(paths, ", ")));
   if (c.dtype != DType::float32 && c.dtype != DType::bfloat16)
     fail("dtype " + std::string(name(c.dtype)) + " is not judged");
+  for (const auto& [name, value] : c.sizes)  // a word with a whole number reads as a size
+    if (std::any_of(options.begin(), options.end(), [&](const auto& o) { return o.first == name && o.second.empty(); }))
+      fail(fmt::format("{0}={1} reads as a size; write {0}={1}.0", name, value));
   for (std::size_t i = 0; i < std::max(sizes.size(), c.sizes.size()); ++i)
     if (i >= sizes.size() || i >= c.sizes.size() || c.sizes[i].first != sizes[i])
       fail(i < c.sizes.size() ? "size \"" + c.sizes[i].first + "\" is not expected here"

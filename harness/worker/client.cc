@@ -169,7 +169,7 @@ class Worker::Impl {
     std::vector<std::byte> payload;
     if (const auto fault = converse({}, protocol::Frame::loaded, options_.load_timeout, payload)) {
       throw std::runtime_error(
-          with_output(fmt::format("{}: cannot be loaded: the worker {}", candidate, fault->what), printed_.text()));
+          with_output(fmt::format("{}: cannot be loaded: the worker {} {}", candidate, options_.worker.string(), fault->what), printed_.text()));
     }
     LoadedFrame frame;
     try {

@@ -147,6 +147,16 @@ TEST(Worker, LaysOutStridedTensors) {
   expect_clean(reply);
 }
 
+TEST(Worker, LaysOutEmptyTensorsOfAnyStrides) {
+  Worker worker(options("base"));
+  Call call = rms_norm(0, 12);
+  call.tensor("input.hidden_states").strides = {0, 5};
+  call.tensor("output.hidden_states").strides = {3, 0};
+  const Reply reply = worker.run(call);
+  expect_right(reply, call);
+  expect_clean(reply);
+}
+
 TEST(Worker, HandsTapsBackOnlyWhereTheyWereFilled) {
   Worker worker(options("base"));
   Call call = rms_norm();

@@ -45,6 +45,7 @@ std::uint64_t span_of(const HostTensor& t) {
 // Sufficient, and true of every view that a model makes: from the innermost axis outwards each stride steps over all
 // that lies inside it.
 bool overlaps_itself(const HostTensor& t) {
+  if (t.size() == 0) return false;  // whatever its strides are
   std::vector<std::pair<std::int64_t, std::int64_t>> axes;  // stride, extent
   for (std::size_t axis = 0; axis < t.strides.size(); ++axis) {
     if (t.shape[axis] > 1) axes.emplace_back(t.strides[axis], t.shape[axis]);

@@ -152,6 +152,9 @@ TEST(Check, NamesOperationTensorAndWhatIsWrong) {
   expect_refused(call, "rms_norm.forward: output.y: shape [2, 3], strides [2, 1]: elements overlap; only inputs may");
   call.tensors[1].strides = {1, 2};  // transposed: no overlap
   EXPECT_NO_THROW(check(call));
+  call.tensors[1].shape = {2, 0, 3};  // nothing can overlap, whatever the strides are
+  call.tensors[1].strides = {0, 1, 1};
+  EXPECT_NO_THROW(check(call));
   call.tensors[0].strides = {0, 1};  // an input that is broadcast
   EXPECT_NO_THROW(check(call));
   call.tensors[0].strides = {-3, 1};
