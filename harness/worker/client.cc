@@ -337,8 +337,12 @@ class Worker::Impl {
                                     in_mebibytes(resident), in_mebibytes(options_.memory_limit_bytes)));
       }
       if (waited >= timeout) {
-        return kill_for(Outcome::timeout, fmt::format("was killed{}: no answer within {} s", during(),
-                                                      std::chrono::duration<double>(timeout).count()));
+        // The CPU executor runs a thread until it waits: a loop that polls memory must say so.
+        const char* const remedy = info_.target.starts_with("cpu:")
+                                       ? "; on a CPU a kernel's loop that polls memory must call simt::spin_yield()"
+                                       : "";
+        return kill_for(Outcome::timeout, fmt::format("was killed{}: no answer within {} s{}", during(),
+                                                      std::chrono::duration<double>(timeout).count(), remedy));
       }
       if (process_.has_died()) return lost_connection();  // its connection may live on in a process that it started
     }
