@@ -59,7 +59,18 @@ TermSums<T> linear_weight_gradient_term_sums(const Tensor<T>& x, const Tensor<T>
     const Tensor<T> a = as_rows(f(d_y)), b = as_rows(f(x));
     require(a.dim(0) == b.dim(0), "linear_weight_gradient_term_sums: x has ", b.dim(0), " tokens, d_y ", a.dim(0));
     Tensor<T> out({a.dim(1), b.dim(1)});
-    gemm_tn(view(a, a.dim(0)), view(b, b.dim(0)), view(out, a.dim(1)));
+    if (a.dim(0) > 0) gemm_tn(view(a, a.dim(0)), view(b, b.dim(0)), view(out, a.dim(1)));
+    return out;
+  };
+  return {on(absolute<T>), on(squared<T>)};
+}
+
+template <class T>
+TermSums<T> linear_bias_gradient_term_sums(const Tensor<T>& d_y) {
+  const auto on = [&](auto f) {
+    const Tensor<T> rows = as_rows(f(d_y));
+    Tensor<T> out({rows.dim(1)});
+    for (Index i = 0; i < rows.size(); ++i) out[i % out.size()] += rows[i];
     return out;
   };
   return {on(absolute<T>), on(squared<T>)};
@@ -216,6 +227,7 @@ TermSums<T> cross_entropy_gradient_term_sums(const Tensor<T>& logits, const Tens
   template TermSums<T> linear_term_sums(const Tensor<T>&, const Tensor<T>&, MaybeTensor<T>);                   \
   template TermSums<T> linear_input_gradient_term_sums(const Tensor<T>&, const Tensor<T>&);                    \
   template TermSums<T> linear_weight_gradient_term_sums(const Tensor<T>&, const Tensor<T>&);                   \
+  template TermSums<T> linear_bias_gradient_term_sums(const Tensor<T>&);                                       \
   template TermSums<T> causal_conv1d_term_sums(const CausalConv1dInputs<T>&);                                  \
   template CausalConv1dBackwardTermSums<T> causal_conv1d_backward_term_sums(const CausalConv1dInputs<T>&,      \
                                                                             const Tensor<T>&, MaybeTensor<T>); \

@@ -16,13 +16,15 @@ struct TermSums {
   Tensor<T> absolute, squares;  // the shape of the output
 };
 
-// y = x W^T + b of linear_forward; its gradients dx = dy W and dW = dy^T x. x [.., in], weight [out, in], d_y [.., out].
+// y = x W^T + b of linear_forward; its gradients dx = dy W, dW = dy^T x, db = sum over tokens of dy. x [.., in], weight [out, in], d_y [.., out].
 template <class T>
 TermSums<T> linear_term_sums(const Tensor<T>& x, const Tensor<T>& weight, MaybeTensor<T> bias = nullptr);
 template <class T>
 TermSums<T> linear_input_gradient_term_sums(const Tensor<T>& weight, const Tensor<T>& d_y);
 template <class T>
 TermSums<T> linear_weight_gradient_term_sums(const Tensor<T>& x, const Tensor<T>& d_y);
+template <class T>
+TermSums<T> linear_bias_gradient_term_sums(const Tensor<T>& d_y);
 
 // The convolution before its SiLU.
 template <class T>

@@ -26,18 +26,25 @@ TEST(TermSums, Linear) {
   const auto x = random.tensor<double>({2, 3, 5}), weight = random.tensor<double>({4, 5}), bias = random.tensor<double>({4}),
              d_y = random.tensor<double>({2, 3, 4});
   const auto y = linear_term_sums(x, weight, &bias);
-  const auto dx = linear_input_gradient_term_sums(weight, d_y), dw = linear_weight_gradient_term_sums(x, d_y);
-  Brute at_y, at_dx, at_dw;
+  const auto dx = linear_input_gradient_term_sums(weight, d_y), dw = linear_weight_gradient_term_sums(x, d_y), db = linear_bias_gradient_term_sums(d_y);
+  Brute at_y, at_dx, at_dw, at_db;
   for (Index k = 0; k < 5; ++k) at_y.add(x(1, 2, k) * weight(3, k));
   at_y.add(bias[3]);
   for (Index k = 0; k < 4; ++k) at_dx.add(d_y(1, 2, k) * weight(k, 4));
-  for (Index t = 0; t < 6; ++t) at_dw.add(d_y[t * 4 + 2] * x[t * 5 + 1]);
+  for (Index t = 0; t < 6; ++t) at_dw.add(d_y[t * 4 + 2] * x[t * 5 + 1]), at_db.add(d_y[t * 4 + 2]);
   EXPECT_NEAR(y.absolute(1, 2, 3), at_y.absolute, 1e-14);
   EXPECT_NEAR(y.squares(1, 2, 3), at_y.squares, 1e-14);
   EXPECT_NEAR(dx.absolute(1, 2, 4), at_dx.absolute, 1e-14);
   EXPECT_NEAR(dx.squares(1, 2, 4), at_dx.squares, 1e-14);
   EXPECT_NEAR(dw.absolute(2, 1), at_dw.absolute, 1e-14);
   EXPECT_NEAR(dw.squares(2, 1), at_dw.squares, 1e-14);
+  const Tensor<double> no_x({0, 5}), no_d_y({0, 4});
+  EXPECT_EQ(linear_weight_gradient_term_sums(no_x, no_d_y).absolute.shape(), Shape({4, 5}));
+  EXPECT_EQ(linear_bias_gradient_term_sums(no_d_y).squares[3], 0);
+  EXPECT_EQ(linear_term_sums(no_x, weight, &bias).absolute.shape(), Shape({0, 4}));
+  EXPECT_EQ(linear_input_gradient_term_sums(weight, no_d_y).absolute.shape(), Shape({0, 5}));
+  EXPECT_NEAR(db.absolute[2], at_db.absolute, 1e-14);
+  EXPECT_NEAR(db.squares[2], at_db.squares, 1e-14);
 }
 
 TEST(TermSums, Convolution) {

@@ -101,33 +101,23 @@ std::vector<std::pair<std::string, Tensor<T>>> evaluate(const reference::Numeric
 }
 
 std::vector<Expectation> expect(const Call& call, const assay_contract& contract, bool exact) {
-  const HostTensor &hidden_states = call.tensor("input.hidden_states"), &w = call.tensor("param.weight");
+  const DType dtype = call.tensor("input.hidden_states").dtype;
   const auto oracle = evaluate<double>({}, call);
-  const auto matched = evaluate<float>(matched_numerics(hidden_states.dtype), call);
-  const auto values = [&](const char* name) {
-    return call.find(name) ? call.tensor(name).to_double() : std::vector<double>();
-  };
-  const std::vector<double> x = hidden_states.to_double(), weight = w.to_double(), bias = values("param.bias"),
-                            d_y = values("grad.output.hidden_states");
-  const std::int64_t in = w.shape[1], out = w.shape[0], rows = hidden_states.size() / in;
-  const auto product = [&](std::int64_t m, std::int64_t n, std::int64_t depth) {
-    return ProductOperands{
-        .rows = m, .columns = n, .depth = depth, .dtype = hidden_states.dtype, .contract = contract, .exact = exact};
-  };
-  const auto tolerance = [&](const std::string& name) {
-    if (name == "grad.bias") return column_sum_tolerance(d_y, rows, out, hidden_states.dtype, contract, exact);
-    ProductOperands p;
+  const auto matched = evaluate<float>(matched_numerics(dtype), call);
+  const auto rows_of = [&](const char* name) { return to_reference_rows<double>(call.tensor(name)); };
+  const Tensor<double> x = rows_of("input.hidden_states"), weight = to_reference<double>(call.tensor("param.weight"));
+  const auto in = static_cast<double>(weight.dim(1)), out = static_cast<double>(weight.dim(0)),
+             rows = static_cast<double>(x.dim(0));
+  const auto sums_of = [&](const std::string& name, const std::vector<double>& sum) -> LinearSums {
     if (name == "output.hidden_states") {
-      p = product(rows, out, in);
-      p.a = x, p.b = weight, p.bias = bias, p.a_row = in, p.a_depth = 1, p.b_row = in, p.b_depth = 1;
-    } else if (name == "grad.input.hidden_states") {
-      p = product(rows, in, out);
-      p.a = d_y, p.b = weight, p.a_row = out, p.a_depth = 1, p.b_row = 1, p.b_depth = in;
-    } else {
-      p = product(out, in, rows);
-      p.a = d_y, p.b = x, p.a_row = 1, p.a_depth = out, p.b_row = 1, p.b_depth = in;
+      const HostTensor* given = call.find("param.bias");
+      const Tensor<double> bias = given ? to_reference<double>(*given) : Tensor<double>();
+      return {sum, reference::linear_term_sums(x, weight, given ? &bias : nullptr), in, given ? 1. : 0.};
     }
-    return product_tolerance(p);
+    const Tensor<double> d_y = rows_of("grad.output.hidden_states");
+    if (name == "grad.input.hidden_states") return {sum, reference::linear_input_gradient_term_sums(weight, d_y), out};
+    if (name == "grad.weight") return {sum, reference::linear_weight_gradient_term_sums(x, d_y), rows};
+    return {sum, reference::linear_bias_gradient_term_sums(d_y), 0, rows};
   };
 
   std::vector<Expectation> result;
@@ -137,7 +127,7 @@ std::vector<Expectation> expect(const Call& call, const assay_contract& contract
     Expectation& e = result.emplace_back(expectation_of(call, name, exact));
     e.oracle = to_double(oracle[k].second);
     e.matched = to_double(matched[k].second);
-    Tolerance t = tolerance(name);
+    Tolerance t = linear_tolerance(sums_of(name, e.oracle), dtype, contract, exact);
     e.limit = std::move(t.limit);
     e.freedom = std::move(t.freedom);
   }

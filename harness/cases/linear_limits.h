@@ -2,26 +2,20 @@
 // arithmetic.
 #pragma once
 
-#include <cstdint>
-#include <span>
+#include <vector>
 
 #include "harness/cases/float_errors.h"
+#include "reference/term_sums.h"
 
 namespace assay::harness {
 
-// out[i, j] = rnd(sum_{k < depth} a(i, k) b(j, k) + bias[j]); element (i, k) of a lies at a[i a_row + k a_depth].
-struct ProductOperands {
-  std::int64_t rows = 0, columns = 0, depth = 0;
-  std::span<const double> a, b, bias /* empty: none */;
-  std::int64_t a_row = 0, a_depth = 0, b_row = 0, b_depth = 0;
-  DType dtype = DType::float32;
-  assay_contract contract{};
-  bool exact = false;  // fill `integer`: no sum rounds
+// Of stored sums, each of `products` products and `others` addends that are none (a bias, or rows of a column).
+struct LinearSums {
+  const std::vector<double>& sum;
+  reference::TermSums<double> terms;
+  double products = 0, others = 0;
 };
-Tolerance product_tolerance(const ProductOperands& in);
-
-// out[j] = rnd(sum_i x[i, j])   x [rows, columns]
-Tolerance column_sum_tolerance(std::span<const double> x, std::int64_t rows, std::int64_t columns, DType dtype,
-                               const assay_contract& contract, bool exact);
+// exact: fill `integer`, where no sum rounds.
+Tolerance linear_tolerance(const LinearSums& in, DType dtype, const assay_contract& contract, bool exact);
 
 }  // namespace assay::harness
