@@ -126,32 +126,37 @@ struct Forward : ScanInputs {
   bool wants_final_state, wants_varlen_states;
 };
 
+// What a forward scan reads, but for a gate.
+template <class T>
+SsdScanForward<T> forward_inputs(const ScanInputs& in) {
+  return {.x = in.x.as<T>(),
+          .dt = scalars(in.dt),
+          .A = in.A.as<float>(),
+          .B = in.B.as<T>(),
+          .C = in.C.as<T>(),
+          .D = scalars(in.D),
+          .D_per_channel = in.D_per_channel,
+          .dt_bias = scalars(in.dt_bias),
+          .initial_state = scalars(in.initial_state),
+          .seq_idx = in.seq_idx,
+          .dt_softplus = in.dt_softplus,
+          .dt_min = in.dt_min,
+          .dt_max = in.dt_max};
+}
+
 void run_forward(const Call& call, cudaStream_t stream) {
   const Forward f(call);
   visit_element(f.x.element, [&]<class T>() {
-    ssd_scan_forward(f.dims,
-                     SsdScanForward<T>{.x = f.x.as<T>(),
-                                       .dt = scalars(f.dt),
-                                       .A = f.A.as<float>(),
-                                       .B = f.B.as<T>(),
-                                       .C = f.C.as<T>(),
-                                       .D = scalars(f.D),
-                                       .D_per_channel = f.D_per_channel,
-                                       .z = f.z.as<T>(),
-                                       .dt_bias = scalars(f.dt_bias),
-                                       .initial_state = scalars(f.initial_state),
-                                       .seq_idx = f.seq_idx,
-                                       .dt_softplus = f.dt_softplus,
-                                       .dt_min = f.dt_min,
-                                       .dt_max = f.dt_max,
-                                       .y = f.y.as<T>(),
-                                       .ungated_y = f.gated ? static_cast<T*>(call.saved(f.saved_bytes())) : nullptr,
-                                       .final_state = f.final_state_memory(call.workspace()),
-                                       .cu_seqlens = f.cu_seqlens,
-                                       .documents = f.documents,
-                                       .varlen_states = f.varlen_states.as<T>(),
-                                       .workspace = call.workspace()},
-                     stream, kMethod);
+    auto scan = forward_inputs<T>(f);
+    scan.z = f.z.as<T>();
+    scan.y = f.y.as<T>();
+    scan.ungated_y = f.gated ? static_cast<T*>(call.saved(f.saved_bytes())) : nullptr;
+    scan.final_state = f.final_state_memory(call.workspace());
+    scan.cu_seqlens = f.cu_seqlens;
+    scan.documents = f.documents;
+    scan.varlen_states = f.varlen_states.as<T>();
+    scan.workspace = call.workspace();
+    ssd_scan_forward(f.dims, scan, stream, kMethod);
   });
 }
 
@@ -304,29 +309,16 @@ void run_normed(const Call& call, cudaStream_t stream) {
   const Normed f(call);
   auto* const spare = reinterpret_cast<float*>(static_cast<std::byte*>(call.workspace()) + f.kernel_bytes());
   visit_element(f.x.element, [&]<class T>() {
-    ssd_scan_normed_forward(
-        f.dims,
-        SsdScanForward<T>{.x = f.x.as<T>(),
-                          .dt = scalars(f.dt),
-                          .A = f.A.as<float>(),
-                          .B = f.B.as<T>(),
-                          .C = f.C.as<T>(),
-                          .D = scalars(f.D),
-                          .D_per_channel = f.D_per_channel,
-                          .dt_bias = scalars(f.dt_bias),
-                          .initial_state = scalars(f.initial_state),
-                          .seq_idx = f.seq_idx,
-                          .dt_softplus = f.dt_softplus,
-                          .dt_min = f.dt_min,
-                          .dt_max = f.dt_max,
-                          .y = f.y.as<T>(),
-                          .final_state = f.final_state.data != nullptr ? f.final_state.as<float>() : spare,
-                          .workspace = call.workspace()},
-        SsdScanNorm<T>{.z = f.z.as<T>(),
-                       .weight = f.norm_weight.as<T>(),
-                       .eps = call.float_attribute("eps"),
-                       .out = f.out.as<T>()},
-        stream, kMethod);
+    auto scan = forward_inputs<T>(f);
+    scan.y = f.y.as<T>();
+    scan.final_state = f.final_state.data != nullptr ? f.final_state.as<float>() : spare;
+    scan.workspace = call.workspace();
+    ssd_scan_normed_forward(f.dims, scan,
+                            SsdScanNorm<T>{.z = f.z.as<T>(),
+                                           .weight = f.norm_weight.as<T>(),
+                                           .eps = call.float_attribute("eps"),
+                                           .out = f.out.as<T>()},
+                            stream, kMethod);
   });
 }
 
