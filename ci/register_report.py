@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Prints what ptxas reported for each kernel and architecture; exit code 1 if any kernel spills.
 
-    register_report.py [--library FILE] [--table FILE] [--json FILE] REPORT...
+    register_report.py [--library FILE] [--dynamic FILE] [--table FILE] [--json FILE] REPORT...
 
 REPORT is what `nvcc -Xptxas=-v` wrote for one source (the cuda preset keeps them in <build>/ptxas/); the library holds
 the same kernels as uncompressed PTX, too, which says the threads of a block (__launch_bounds__).
-Columns: registers of one thread, bytes of static shared memory of one block, bytes spilled to local memory, threads of
-a block, and the theoretical occupancy: warps of the blocks that fit on one SM, of the most that it runs. A + behind the
-shared memory: the launch adds dynamic shared memory, which only it knows, and the occupancy is an upper bound.
+Columns: registers of one thread, bytes of shared memory of one block, static + dynamic, bytes spilled to local memory,
+threads of a block, and the theoretical occupancy: warps of the blocks that fit on one SM, of the most that it runs (0: the
+layer's block needs more shared memory than the architecture has, so the plan gives that layer another kernel there).
+FILE of --dynamic: kernel, bytes of dynamic shared memory and the layer that asks for them, separated by tabs; it must
+have each kernel that reads some, and no other.
 """
 import argparse
 import json
@@ -22,7 +24,7 @@ REGISTER_FILE = 65536  # 32-bit registers of one SM, in four partitions; a warp 
 MAX_WARPS = {"sm_80": 64, "sm_90a": 64, "sm_100a": 64, "sm_120a": 48}
 MAX_BLOCKS = {"sm_80": 32, "sm_90a": 32, "sm_100a": 32, "sm_120a": 24}
 BARRIERS = {"sm_80": 64, "sm_90a": 64, "sm_100a": 64, "sm_120a": 24}
-SHARED_KB = {"sm_80": 164, "sm_90a": 228, "sm_100a": 228, "sm_120a": 100}
+SHARED_KB = {"sm_80": 164, "sm_90a": 228, "sm_100a": 228, "sm_120a": 100}  # of which one block gets all but 1 KB
 
 ENTRY = re.compile(r"Compiling entry function '(\w+)' for '(\w+)'")
 SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
@@ -73,6 +75,20 @@ def parse_ptx(library):
     return found
 
 
+def read_dynamic(file, names, launches):
+    """Bytes of dynamic shared memory by kernel; exits unless they are of just the kernels that read some."""
+    listed = {}
+    for line in file.read_text().splitlines():
+        kernel, size, _ = line.split("\t")
+        listed[kernel] = int(size)
+    used = {names[kernel] for kernel, launch in launches.items() if launch["dynamic"] and kernel in names}
+    if missing := sorted(used - set(listed)):
+        sys.exit(f"register_report: {file} lacks {', '.join(missing)}, which read dynamic shared memory")
+    if unknown := sorted(set(listed) - used):
+        sys.exit(f"register_report: {file} has {', '.join(unknown)}, which are no kernels with dynamic shared memory")
+    return listed
+
+
 def demangle(names):
     names = sorted(set(names))
     command = ["c++filt", "-p"]
@@ -89,7 +105,7 @@ def warps_by_registers(registers, architecture):
 
 def blocks_that_fit(row):
     architecture, warps = row["architecture"], -(-row["threads"] // 32)
-    shared = -(-row["shared"] // 128) * 128 + 1024
+    shared = -(-(row["shared"] + row["dynamic"]) // 128) * 128 + 1024
     fit = [MAX_BLOCKS[architecture], warps_by_registers(row["registers"], architecture) // warps,
            MAX_WARPS[architecture] // warps, SHARED_KB[architecture] * 1024 // shared]
     if row["barriers"]:
@@ -103,6 +119,7 @@ def main():
     arguments.add_argument("--library", type=pathlib.Path, help="that was built from the same sources")
     arguments.add_argument("--table", type=pathlib.Path, help="write the table here, not to standard output")
     arguments.add_argument("--json", type=pathlib.Path, help="also write the rows here")
+    arguments.add_argument("--dynamic", type=pathlib.Path, help="dynamic shared memory by kernel")
     options = arguments.parse_args()
 
     rows = [row for report in options.report for row in parse(report)]
@@ -110,9 +127,11 @@ def main():
         sys.exit("register_report: no kernel in " + ", ".join(map(str, options.report)))
     names = demangle(row["kernel"] for row in rows)
     launches = parse_ptx(options.library) if options.library else {}
+    dynamic = read_dynamic(options.dynamic, names, launches) if options.dynamic else {}
     for row in rows:
         row["name"] = names[row["kernel"]]
-        row.update(launches.get(row["kernel"], {"threads": None, "dynamic": False}))
+        row["threads"] = launches.get(row["kernel"], {"threads": None})["threads"]
+        row["dynamic"] = dynamic.get(row["name"], 0)
         if row["threads"]:
             row["warps"] = blocks_that_fit(row) * -(-row["threads"] // 32)
     if options.json:
@@ -122,18 +141,18 @@ def main():
     cells = {(row["kernel"], row["architecture"]): row for row in rows}
     kernels = sorted(names, key=names.get)
     width = max(map(len, names.values()))
-    lines = [f"{'':{width}}" + "".join(f"  {name:>33}" for name in architectures),
-             f"{'kernel':{width}}" + f"  {'regs  shared  spill threads  warps':>33}" * len(architectures)]
+    lines = [f"{'':{width}}" + "".join(f"  {name:>37}" for name in architectures),
+             f"{'kernel':{width}}" + f"  {'regs      shared  spill threads warps':>37}" * len(architectures)]
     for kernel in kernels:
         line = f"{names[kernel]:{width}}"
         for name in architectures:
             row = cells.get((kernel, name))
             if not row:
-                line += f"  {'-':>33}"
+                line += f"  {'-':>37}"
                 continue
-            shared = f"{row['shared']}{'+' if row['dynamic'] else ' '}"
+            shared = f"{row['shared']}+{row['dynamic']}" if row["dynamic"] else str(row["shared"])
             warps = f"{row['warps']}/{MAX_WARPS[name]}" if row["threads"] else "-"
-            line += f"  {row['registers']:4} {shared:>7} {row['spill']:6} {row['threads'] or '-':>6} {warps:>6}"
+            line += f"  {row['registers']:4} {shared:>11} {row['spill']:6} {row['threads'] or '-':>6} {warps:>6}"
         lines.append(line)
     table = "\n".join(line.rstrip() for line in lines) + "\n"
     if options.table:

@@ -104,10 +104,11 @@ function(assay_link_cudart target)
   target_link_libraries(${target} PRIVATE "${assay_cudart}")
 endfunction()
 
-# assay_cuda_library(NAME SOURCES a.cu b.cc ... [LIBS t ...]): a shared library whose .cu files nvcc compiles, and whose
-# other sources the C++ compiler does. The target NAME_registers prints what ptxas reports as a table.
+# assay_cuda_library(NAME SOURCES a.cu b.cc ... [LIBS t ...] SHARED_PLANS p): a shared library whose .cu files nvcc
+# compiles, and whose other sources the C++ compiler does. The target NAME_registers writes what ptxas reports, with the
+# dynamic shared memory that the program p prints, as a table.
 function(assay_cuda_library name)
-  cmake_parse_arguments(arg "" "" "SOURCES;LIBS" ${ARGN})
+  cmake_parse_arguments(arg "" "SHARED_PLANS" "SOURCES;LIBS" ${ARGN})
   set(device_sources ${arg_SOURCES})
   set(host_sources ${arg_SOURCES})
   list(FILTER device_sources INCLUDE REGEX "\\.cu$")
@@ -116,10 +117,12 @@ function(assay_cuda_library name)
   add_library(${name} SHARED ${objects} ${host_sources})
   target_link_libraries(${name} PRIVATE assay_options assay_cuda_headers ${arg_LIBS})
   assay_link_cudart(${name})
+  set(dynamic "${PROJECT_BINARY_DIR}/ptxas/${name}.dynamic.txt")
   add_custom_target(${name}_registers
-    COMMAND "${assay_root}/ci/register_report.py" --library "$<TARGET_FILE:${name}>"
+    COMMAND ${arg_SHARED_PLANS} > "${dynamic}"
+    COMMAND "${assay_root}/ci/register_report.py" --library "$<TARGET_FILE:${name}>" --dynamic "${dynamic}"
             --table "${PROJECT_BINARY_DIR}/ptxas/${name}.txt" --json "${PROJECT_BINARY_DIR}/ptxas/${name}.json" ${reports}
-    DEPENDS ${name} COMMENT "registers, shared memory and spills of ${name}" USES_TERMINAL VERBATIM)
+    DEPENDS ${name} ${arg_SHARED_PLANS} COMMENT "registers, shared memory and spills of ${name}" USES_TERMINAL VERBATIM)
 endfunction()
 
 # assay_cuda_program(NAME SOURCES a.cu ...): a program that nvcc compiles, all of it.
