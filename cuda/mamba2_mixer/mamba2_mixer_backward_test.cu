@@ -31,28 +31,15 @@ template <class T>
 std::vector<Gradient> gradients(const Layer<T>& layer, const typename Layer<T>::Values& v,
                                 Method method = Method::automatic) {
   const Mamba2MixerDims& d = layer.d;
-  const TestBuffer<T> u(v.hidden_states), in_proj(v.in_proj), in_bias(v.in_bias), conv(v.conv), conv_bias(v.conv_bias),
-      norm(v.norm), out_proj(v.out_proj), out_bias(v.out_bias), out(v.hidden_states.size()),
+  const TestBuffer<T> u(v.hidden_states), out(v.hidden_states.size()),
       projected(count(d.tokens() * d.projected())), convolved(count(d.tokens() * d.conv_channels())),
       scanned(count(d.tokens() * d.inner())), normed(count(d.tokens() * d.inner())), d_out(loss_weights<T>(d));
-  const TestBuffer<float> dt_bias(v.dt_bias), A_log(v.A_log), D(v.D), A(v.A_log.size()),
-      rstd(count(d.tokens() * d.groups));
+  const TestBuffer<float> A(v.A_log.size()), rstd(count(d.tokens() * d.groups));
   const TestBuffer<std::int32_t> mask(layer.mask), seq_idx(layer.seq_idx);
   const std::int32_t* const documents = layer.seq_idx.empty() ? nullptr : seq_idx.data();
   const std::int32_t* const masks = layer.mask.empty() ? nullptr : mask.data();
-  const Mamba2MixerParams<T> params{.in_proj_weight = in_proj.data(),
-                                    .in_proj_bias = layer.biases ? in_bias.data() : nullptr,
-                                    .conv_weight = conv.data(),
-                                    .conv_bias = layer.biases ? conv_bias.data() : nullptr,
-                                    .dt_bias = dt_bias.data(),
-                                    .A_log = A_log.data(),
-                                    .D = D.data(),
-                                    .norm_weight = norm.data(),
-                                    .out_proj_weight = out_proj.data(),
-                                    .out_proj_bias = layer.biases ? out_bias.data() : nullptr,
-                                    .eps = 1e-5f,
-                                    .dt_min = layer.dt_min,
-                                    .dt_max = layer.dt_max};
+  const DeviceParams<T> device_params(v);
+  const Mamba2MixerParams<T> params = device_params.of(layer);
   const Mamba2MixerTaps<T> saved{.projected = projected.data(),
                                  .A = A.data(),
                                  .convolved = convolved.data(),

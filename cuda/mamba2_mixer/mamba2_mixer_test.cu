@@ -29,26 +29,12 @@ template <class S, class T>
 Results<T> run(const Layer<T>& layer, const typename Layer<T>::Values& v, Path path, Method method = Method::automatic,
                bool look_between = false) {
   const Mamba2MixerDims& d = layer.d;
-  const TestBuffer<T> u(v.hidden_states), in_proj(v.in_proj), in_bias(v.in_bias), conv(v.conv), conv_bias(v.conv_bias),
-      norm(v.norm), out_proj(v.out_proj), out_bias(v.out_bias), conv_state(v.conv_state),
-      out(count(d.tokens() * d.hidden_size)), projected(count(d.tokens() * d.projected()));
-  const TestBuffer<float> dt_bias(v.dt_bias), A_log(v.A_log), D(v.D);
+  const TestBuffer<T> u(v.hidden_states), conv_state(v.conv_state), out(count(d.tokens() * d.hidden_size)), projected(count(d.tokens() * d.projected()));
   const TestBuffer<S> ssm_state(stored<S>(v.ssm_state));
   const TestBuffer<std::int32_t> mask(layer.mask), seq_idx(layer.seq_idx);
   const TestBuffer<char> workspace(mamba2_mixer_workspace(d, sizeof(T)));
-  const Mamba2MixerParams<T> params{.in_proj_weight = in_proj.data(),
-                                    .in_proj_bias = layer.biases ? in_bias.data() : nullptr,
-                                    .conv_weight = conv.data(),
-                                    .conv_bias = layer.biases ? conv_bias.data() : nullptr,
-                                    .dt_bias = dt_bias.data(),
-                                    .A_log = A_log.data(),
-                                    .D = D.data(),
-                                    .norm_weight = norm.data(),
-                                    .out_proj_weight = out_proj.data(),
-                                    .out_proj_bias = layer.biases ? out_bias.data() : nullptr,
-                                    .eps = 1e-5f,
-                                    .dt_min = layer.dt_min,
-                                    .dt_max = layer.dt_max};
+  const DeviceParams<T> device_params(v);
+  const Mamba2MixerParams<T> params = device_params.of(layer);
   Mamba2MixerForward<T> t{.hidden_states = u.data(),
                           .mask = layer.mask.empty() ? nullptr : mask.data(),
                           .out = out.data(),

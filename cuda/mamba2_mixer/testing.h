@@ -50,6 +50,33 @@ struct Layer {
   }
 };
 
+// A layer's parameters on the device.
+template <class T>
+struct DeviceParams {
+  TestBuffer<T> in_proj, in_bias, conv, conv_bias, norm, out_proj, out_bias;
+  TestBuffer<float> dt_bias, A_log, D;
+
+  explicit DeviceParams(const typename Layer<T>::Values& v)
+      : in_proj(v.in_proj), in_bias(v.in_bias), conv(v.conv), conv_bias(v.conv_bias), norm(v.norm), out_proj(v.out_proj),
+        out_bias(v.out_bias), dt_bias(v.dt_bias), A_log(v.A_log), D(v.D) {}
+
+  Mamba2MixerParams<T> of(const Layer<T>& layer) const {
+    return {.in_proj_weight = in_proj.data(),
+            .in_proj_bias = layer.biases ? in_bias.data() : nullptr,
+            .conv_weight = conv.data(),
+            .conv_bias = layer.biases ? conv_bias.data() : nullptr,
+            .dt_bias = dt_bias.data(),
+            .A_log = A_log.data(),
+            .D = D.data(),
+            .norm_weight = norm.data(),
+            .out_proj_weight = out_proj.data(),
+            .out_proj_bias = layer.biases ? out_bias.data() : nullptr,
+            .eps = 1e-5f,
+            .dt_min = layer.dt_min,
+            .dt_max = layer.dt_max};
+  }
+};
+
 enum class Path { train, prefill, continued, decode };
 
 // The element of a layer's values that the definition reads with `by` added, exactly. The states cannot be nudged.
