@@ -46,19 +46,17 @@ GatedRmsNormForward<T> gated_rms_norm_forward(const Numerics<T>& num, const Tens
     for (Index row = begin; row < end; ++row) {
       const T* x = hidden_states.data() + row * width;
       const std::span<T> y(out.hidden_states.data() + row * width, static_cast<std::size_t>(width));
-      const T* v = x;
-      if (gate) {  // v takes the place of y until it is normed
-        const T* z = gate->data() + row * width;
-        for_packs<T>(width, [&, scale = Pack<T>::all(num.function_scale())](auto lanes) {
-          lanes.store(y.data(), lanes.load(x) * pack::silu(lanes.load(z), scale));
-        });
-        v = y.data();
-      }
-      for (Index group = 0; group < groups; ++group) {
-        const Index first = group * group_size;
-        const T rstd = num.rsqrt(sum_of_squares(v + first, group_size) / static_cast<T>(group_size) + eps);
-        for_packs<T>(group_size, [=, w = weight.data() + first, to = y.data() + first](auto lanes) {
-          lanes.store(to, lanes.load(w) * (lanes.load(v + first) * Pack<T>::all(rstd)));
+      for (Index first = 0, group = 0; group < groups; first += group_size, ++group) {
+        const T *v = x + first, *w = weight.data() + first;
+        const std::span<T> y_group = y.subspan(first, group_size);
+        if (gate) {  // v takes the place of y until it is normed
+          silu({gate->data() + row * width + first, y_group.size()}, y_group, num.function_scale());
+          for_packs<T>(group_size, [=, to = y_group.data()](auto lanes) { lanes.store(to, lanes.load(v) * lanes.load(to)); });
+          v = y_group.data();
+        }
+        const T rstd = num.rsqrt(sum_of_squares(v, group_size) / static_cast<T>(group_size) + eps);
+        for_packs<T>(group_size, [=, to = y_group.data(), r = Pack<T>::all(rstd)](auto lanes) {
+          lanes.store(to, lanes.load(w) * (lanes.load(v) * r));
         });
         out.rstd(group, row) = rstd;
       }
@@ -82,36 +80,34 @@ GatedRmsNormBackward<T> gated_rms_norm_backward(const Numerics<T>& num, const Te
                               .d_gate = gate ? Tensor<T>::uninitialized({rows, width}) : Tensor<T>{},
                               .d_weight = {}};
   out.d_weight = sum_over_rows<T>(rows, width, [&](Index begin, Index end, T* d_weight) {
-    std::vector<T> opened(gate ? width : 0), slope(opened.size()), product(opened.size());
+    std::vector<T> opened(gate ? group_size : 0), slope(opened.size()), product(opened.size());
     for (Index row = begin; row < end; ++row) {
-      const T* x = hidden_states.data() + row * width;
-      const T* dy = d_y.data() + row * width;
-      const T* w = weight.data();
       const std::span<T> dx(out.d_hidden_states.data() + row * width, static_cast<std::size_t>(width));
-      const T* v = x;
-      if (gate) {
-        silu_with_derivative(gate->data() + row * width, opened.data(), slope.data(), width, num.function_scale());
-        for (Index j = 0; j < width; ++j) product[j] = x[j] * opened[j];
-        v = product.data();
-      }
-      for (Index group = 0; group < groups; ++group) {
-        const Index first = group * group_size;
+      for (Index first = 0, group = 0; group < groups; first += group_size, ++group) {
+        const Index at = row * width + first;
+        const T *x = hidden_states.data() + at, *dy = d_y.data() + at, *w = weight.data() + first, *v = x;
+        T *d_v = dx.data() + first, *d_w = d_weight + first;
+        if (gate) {
+          silu_with_derivative(gate->data() + at, opened.data(), slope.data(), group_size, num.function_scale());
+          for (Index j = 0; j < group_size; ++j) product[j] = x[j] * opened[j];
+          v = product.data();
+        }
         const T r = rstd(group, row);
-        const T c = dot(w + first, dy + first, v + first, group_size) * r / static_cast<T>(group_size);
-        for_packs<T>(group_size, [=, d_v = dx.data() + first, rp = Pack<T>::all(r), cp = Pack<T>::all(c)](auto lanes) {
-          const Pack<T> dy_j = lanes.load(dy + first), vhat = lanes.load(v + first) * rp;
-          lanes.store(d_v, rp * (lanes.load(w + first) * dy_j - vhat * cp));
-          lanes.store(d_weight + first, lanes.load(d_weight + first) + dy_j * vhat);
+        const T c = dot(w, dy, v, group_size) * r / static_cast<T>(group_size);
+        for_packs<T>(group_size, [=, rp = Pack<T>::all(r), cp = Pack<T>::all(c)](auto lanes) {
+          const Pack<T> dy_j = lanes.load(dy), vhat = lanes.load(v) * rp;
+          lanes.store(d_v, rp * (lanes.load(w) * dy_j - vhat * cp));
+          lanes.store(d_w, lanes.load(d_w) + dy_j * vhat);
         });
-      }
-      if (gate) {
-        const std::span<T> d_gate(out.d_gate.data() + row * width, static_cast<std::size_t>(width));
-        for_packs<T>(width, [&](auto lanes) {
-          const Pack<T> d_v = lanes.load(dx.data());
-          lanes.store(d_gate.data(), d_v * lanes.load(x) * lanes.load(slope.data()));
-          lanes.store(dx.data(), d_v * lanes.load(opened.data()));
-        });
-        num.store(d_gate);
+        if (gate) {
+          const std::span<T> d_gate(out.d_gate.data() + at, static_cast<std::size_t>(group_size));
+          for_packs<T>(group_size, [&](auto lanes) {
+            const Pack<T> d = lanes.load(d_v);
+            lanes.store(d_gate.data(), d * lanes.load(x) * lanes.load(slope.data()));
+            lanes.store(d_v, d * lanes.load(opened.data()));
+          });
+          num.store(d_gate);
+        }
       }
       num.store(dx);
     }
