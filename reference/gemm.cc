@@ -14,9 +14,9 @@ namespace {
 
 // What is packed at a time. Sizes for caches; no bit depends on them.
 constexpr Index kPackedRows = 1024, kPackedDepth = 11 * kDepthBlock;  // of A, for all threads: 22 MiB at most in double
-constexpr Index kStripPanels = 8, kStripDepth = 2 * kDepthBlock;      // of B, by a task for itself: 768 KiB, in the L2 cache of its core
+constexpr Index kStripPanels = 4, kStripDepth = 2 * kDepthBlock;      // of B, by a task: 384 KiB, in its core's L2 cache beside the next
 constexpr Index kPackedAtOnce = 32;                                   // deep, before the next panel: reads stay in few pages
-constexpr Index kLeastPanels = 4, kLeastRows = 64;                    // worth a task
+constexpr Index kLeastRows = 64;                                      // worth a task
 constexpr Index kOneTask = 1 << 19;                                   // m n k of a product not worth a second thread
 
 Index pieces(Index n, Index size) { return (n + size - 1) / size; }
@@ -35,18 +35,36 @@ struct Task {
   Index first_row, last_row, first_panel, last_panel;
 };
 
-// Strips of all rows, narrower towards the end, so that the threads end together; of fewer rows where panels are few.
+// Strips of all rows; of fewer rows where panels are few.
 std::vector<Task> cut(Index rows, Index row_multiple, Index panels, Index team) {
-  const Index groups = team == 1 ? 1 : std::clamp<Index>(4 * team * kLeastPanels / panels, 1, pieces(rows, kLeastRows));
+  const Index groups = team == 1 ? 1 : std::clamp<Index>(4 * team * kStripPanels / panels, 1, pieces(rows, kLeastRows));
   const Index group_rows = rounded_up(pieces(rows, groups), row_multiple);
   std::vector<Task> tasks;
-  for (Index panel = 0, count; panel < panels; panel += count) {
-    const Index share = team == 1 ? kStripPanels : std::clamp((panels - panel) / (2 * team), kLeastPanels, kStripPanels);
-    count = std::min(panels - panel, share);
-    for (Index row = 0; row < rows; row += group_rows) tasks.push_back({row, std::min(row + group_rows, rows), panel, panel + count});
-  }
+  for (Index panel = 0; panel < panels; panel += kStripPanels)
+    for (Index row = 0; row < rows; row += group_rows)
+      tasks.push_back({row, std::min(row + group_rows, rows), panel, std::min(panel + kStripPanels, panels)});
   return tasks;
 }
+
+// Rows of memory that are wanted soon: asked for a few cache lines at a time, they come while the core computes.
+template <class T>
+class Ahead {
+ public:
+  Ahead(const T* data, Index rows, Index row_size, Index stride) : data_(data), rows_(rows), row_size_(row_size), stride_(stride) {}
+  Index lines() const { return rows_ * pieces(row_size_, kLine); }
+  void fetch(Index lines) {
+    for (; lines > 0 && row_ < rows_; --lines) {
+      __builtin_prefetch(data_ + row_ * stride_ + column_, 0, 2);  // into the L2 cache
+      column_ += kLine;
+      if (column_ >= row_size_) column_ = 0, ++row_;
+    }
+  }
+
+ private:
+  static constexpr Index kLine = kCacheLine / sizeof(T);
+  const T* data_;
+  Index rows_, row_size_, stride_, row_ = 0, column_ = 0;
+};
 
 // Rows [row, row + rows) of A, from begin to end deep: for each kDepthBlock of the depth its panels one behind the other.
 template <class T>
@@ -88,19 +106,38 @@ struct Product {
       }
   }
 
-  void multiply(const PackedRows<T>& rows, const Task& task, T* strip) const {
-    const Index first = task.first_panel * kernel.columns, last = std::min(task.last_panel * kernel.columns, c.cols);
+  Index first_column(const Task& task) const { return task.first_panel * kernel.columns; }
+  Index last_column(const Task& task) const { return std::min(task.last_panel * kernel.columns, c.cols); }
+
+  // What a strip of the task's columns packs from l on.
+  Ahead<T> source_of_strip(const Task& task, Index l, Index deep) const {
+    const Index first = first_column(task), count = last_column(task) - first;
+    return b.stride == 1 ? Ahead<T>(b.at(first, l), deep, count, b.depth_stride) : Ahead<T>(b.at(first, l), count, deep, b.stride);
+  }
+
+  // `next` is the task that this thread is likely to take after this one.
+  void multiply(const PackedRows<T>& rows, const Task& task, const Task& next, T* strip) const {
+    const Index first = first_column(task), last = last_column(task);
     const Index strip_width = rounded_up(last - first, kernel.register_width);
     for (Index begin = rows.begin; begin < rows.end; begin += kStripDepth) {
       const Index end = std::min(begin + kStripDepth, rows.end);
       const auto block = [&](Index l) { return strip + (l - begin) * strip_width; };
       for (Index l = begin; l < end; l += kDepthBlock) pack_strip(first, last, l, rows.deep(l), block(l));
+
+      // The strip after this one is asked for in the second half of this one's rows: earlier, it would be pushed out again.
+      Ahead<T> ahead = end < rows.end ? source_of_strip(task, end, std::min(kStripDepth, rows.end - end))
+                                      : source_of_strip(next, rows.begin, std::min(kStripDepth, rows.end - rows.begin));
+      const Index row_tiles = pieces(task.last_row - task.first_row, kernel.rows);
+      const Index tiles = row_tiles * (task.last_panel - task.first_panel) * pieces(end - begin, kDepthBlock);
+      const Index lines = pieces(2 * ahead.lines(), tiles), half = (task.first_row + task.last_row) / 2;
       for (Index i = task.first_row; i < task.last_row; i += kernel.rows)
         for (Index l = begin; l < end; l += kDepthBlock)
-          for (Index j = first; j < last; j += kernel.columns)
+          for (Index j = first; j < last; j += kernel.columns) {
+            if (i >= half) ahead.fetch(lines);
             kernel.tile(rows.deep(l), rows.panel(i, l), block(l) + (j - first) * rows.deep(l), panel_width(j),
                         c.data + (rows.row + i) * c.stride + j, c.stride, std::min(kernel.rows, rows.rows - i),
                         std::min(kernel.columns, c.cols - j), sum == Sum::accumulate || l > 0);
+          }
     }
   }
 
@@ -114,19 +151,19 @@ struct Product {
     const Index packs = pieces(rows.end - rows.begin, kDepthBlock) * rows.padded_rows / kernel.rows;
     parallel(packs, 8, [&](Index first, Index last) { pack(rows, first, last); });
 
-    const std::vector<Task> tasks = cut(rows.rows, kernel.rows, panels(), is_one_task() ? 1 : threads_here());
-    Index widest = 0;
-    for (const Task& task : tasks) widest = std::max(widest, task.last_panel - task.first_panel);
-    const Index strip_size = widest * kernel.columns * std::min(rows.end - rows.begin, kStripDepth);
-    parallel(static_cast<Index>(tasks.size()), 1, [&](Index first, Index last) {
+    const Index team = is_one_task() ? 1 : threads_here();
+    const std::vector<Task> tasks = cut(rows.rows, kernel.rows, panels(), team);
+    const Index count = static_cast<Index>(tasks.size());
+    const Index strip_size = std::min(panels(), kStripPanels) * kernel.columns * std::min(rows.end - rows.begin, kStripDepth);
+    parallel(count, 1, [&](Index first, Index last) {
       const Buffer<T> strip = buffer<T>(strip_size);
-      for (Index task = first; task < last; ++task) multiply(rows, tasks[static_cast<std::size_t>(task)], strip.get());
+      for (Index i = first; i < last; ++i) multiply(rows, tasks[i], tasks[std::min(i + team, count - 1)], strip.get());
     });
   }
 
   void run() const {
     const Index most_rows = rounded_up(pieces(c.rows, pieces(c.rows, kPackedRows)), kernel.rows);
-    const Index at_once = panels() < kLeastPanels ? kDepthBlock : kPackedDepth;  // a narrow C is added to again for little
+    const Index at_once = panels() < kStripPanels ? kDepthBlock : kPackedDepth;  // a narrow C is added to again for little
     const Index most_depth = std::min(k, rounded_up(pieces(k, pieces(k, at_once)), kDepthBlock));
     const Buffer<T> packed = buffer<T>(most_rows * most_depth);
     for (Index row = 0; row < c.rows; row += most_rows)
