@@ -1,8 +1,6 @@
 // The border, the plan, and every tiled variant against the naive one. Parity with the reference is the harness's job.
 #include <gtest/gtest.h>
 
-#include <optional>
-
 #include "cuda/causal_conv1d/causal_conv1d.cuh"
 #include "cuda/common/testing.h"
 
@@ -257,20 +255,13 @@ TYPED_TEST(CausalConv1dVariants, UpdateAgreesWithTheNaiveOneAndMovesTheState) {
 
 TYPED_TEST(CausalConv1dVariants, RepeatBitForBitUnderSchedulesOfOneArithmetic) {
   const Problem<TypeParam> problem{.dims = {2, 300, 24, 4, 24}, .states = true};
-  for (const simt::Arithmetic arithmetic : {simt::Arithmetic::kNominal, simt::Arithmetic::kHostile}) {
-    std::optional<typename Problem<TypeParam>::Results> first;
-    for (const simt::Schedule& schedule : simt::schedules()) {
-      if (schedule.arithmetic != arithmetic) continue;
-      simt::set_schedule(schedule, 11);
-      const auto results = problem.run(Variant::tile_by_vector);
-      if (!first) first = results;
-      EXPECT_EQ(distance(results.out, first->out), 0);
-      EXPECT_EQ(distance(results.d_x, first->d_x), 0);
-      EXPECT_EQ(distance(results.d_weight, first->d_weight), 0);
-      EXPECT_EQ(distance(results.d_bias, first->d_bias), 0);
-    }
-  }
-  simt::set_schedule(0, 1);
+  expect_repeats_under_schedules([&] { return problem.run(Variant::tile_by_vector); },
+                                 [&](const auto& results, const auto& first) {
+                                   EXPECT_EQ(distance(results.out, first.out), 0);
+                                   EXPECT_EQ(distance(results.d_x, first.d_x), 0);
+                                   EXPECT_EQ(distance(results.d_weight, first.d_weight), 0);
+                                   EXPECT_EQ(distance(results.d_bias, first.d_bias), 0);
+                                 });
 }
 
 }  // namespace

@@ -8,10 +8,12 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "cuda/simt/counters.h"
 #include "cuda/simt/executor.h"
 
 namespace assay::gpu {
@@ -72,6 +74,35 @@ double distance(const std::vector<T>& got, const std::vector<T>& want) {
 template <class T>
 constexpr double tolerance() {
   return std::is_same_v<T, float> ? 4 * 70 * 0x1p-24 : 0x1p-7;
+}
+
+// Runs under every schedule; compare(results, first) sees those of one arithmetic, whose bits have to be the same.
+template <class Run, class Compare>
+void expect_repeats_under_schedules(const Run& run, const Compare& compare) {
+  for (const simt::Arithmetic arithmetic : {simt::Arithmetic::kNominal, simt::Arithmetic::kHostile}) {
+    std::optional<decltype(run())> first;
+    for (const simt::Schedule& schedule : simt::schedules()) {
+      if (schedule.arithmetic != arithmetic) continue;
+      simt::set_schedule(schedule, 11);
+      const auto results = run();
+      if (!first) first = results;
+      compare(results, *first);
+    }
+  }
+  simt::set_schedule(0, 1);
+}
+
+// What the last counted launch moved: `compulsory` bytes and at most a twentieth more, by whole sectors, without bank
+// conflicts.
+inline void expect_little_more_than(double compulsory) {
+  const simt::Counters& c = simt::last_counters();
+  ASSERT_TRUE(c.sees_plain_accesses);
+  const auto moved = static_cast<double>(c.global_read.bytes + c.global_write.bytes);
+  EXPECT_GE(moved, compulsory);
+  EXPECT_LE(moved, 1.05 * compulsory);
+  EXPECT_EQ(c.bank_conflicts(), 0u);
+  EXPECT_EQ(c.global_read.units, c.global_read.ideal_units);  // sectors
+  EXPECT_EQ(c.global_write.units, c.global_write.ideal_units);
 }
 
 template <class Body>

@@ -49,4 +49,19 @@ SIMT_DEV void store(T* p, const float (&in)[N]) {
   *reinterpret_cast<Pack<T, N>*>(p) = pack;
 }
 
+// run<n>() for the n = 1, 2, 4 or 8 vectors of 16 bytes that a lane holds of S; 8 of float alone: 256 bfloat16 need 4.
+template <class S, class Run>
+void with_vectors(int vectors, const Run& run) {
+  switch (vectors) {
+    case 1:
+      return run.template operator()<1>();
+    case 2:
+      return run.template operator()<2>();
+    case 4:
+      return run.template operator()<4>();
+    default:
+      if constexpr (sizeof(S) == 4) run.template operator()<8>();
+  }
+}
+
 }  // namespace assay::gpu

@@ -182,21 +182,14 @@ TYPED_TEST(GatedRmsNormVariants, AgreeWithTheNaiveOne) {
 
 TYPED_TEST(GatedRmsNormVariants, RepeatBitForBitUnderSchedulesOfOneArithmetic) {
   const Problem<typename TypeParam::T, typename TypeParam::W> problem{{7, 2048, 1024, 2048, 2048}, true};
-  for (const simt::Arithmetic arithmetic : {simt::Arithmetic::kNominal, simt::Arithmetic::kHostile}) {
-    std::optional<decltype(problem.run({}))> first;
-    for (const simt::Schedule& schedule : simt::schedules()) {
-      if (schedule.arithmetic != arithmetic) continue;
-      simt::set_schedule(schedule, 11);
-      const auto results = problem.run({});
-      if (!first) first = results;
-      EXPECT_EQ(results.rstd, first->rstd);
-      EXPECT_EQ(distance(results.out, first->out), 0);
-      EXPECT_EQ(distance(results.d_x, first->d_x), 0);
-      EXPECT_EQ(distance(results.d_gate, first->d_gate), 0);
-      EXPECT_EQ(distance(results.d_weight, first->d_weight), 0);
-    }
-  }
-  simt::set_schedule(0, 1);
+  expect_repeats_under_schedules([&] { return problem.run({}); },
+                                 [&](const auto& results, const auto& first) {
+                                   EXPECT_EQ(results.rstd, first.rstd);
+                                   EXPECT_EQ(distance(results.out, first.out), 0);
+                                   EXPECT_EQ(distance(results.d_x, first.d_x), 0);
+                                   EXPECT_EQ(distance(results.d_gate, first.d_gate), 0);
+                                   EXPECT_EQ(distance(results.d_weight, first.d_weight), 0);
+                                 });
 }
 
 }  // namespace

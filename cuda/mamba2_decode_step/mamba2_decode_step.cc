@@ -9,19 +9,15 @@ namespace mamba2_decode_step_plan {
 
 void check_dims(const char* function, const Mamba2DecodeStepDims& d) {
   constexpr std::int64_t kMax = 1 << 20;
-  const auto size = [&](const char* name, std::int64_t found, std::int64_t least, std::int64_t most) {
-    require(found >= least && found <= most, function, ": ", name, " = ", found, "; want ", least, " .. ", most);
-  };
-  size("batch", d.batch, 0, kMax);
-  size("heads", d.heads, 1, kMax);
-  size("head_dim", d.head_dim, 1, kMax);
-  size("state_size", d.state_size, 1, 4096);
-  size("taps", d.taps, 1, 64);
-  size("conv_len", d.conv_len, d.taps - 1, 64);
-  require(d.groups >= 1 && d.heads % d.groups == 0, function, ": groups = ", d.groups,
-          "; want a divisor of heads = ", d.heads);
+  require_size(function, "batch", d.batch, 0, kMax);
+  require_size(function, "heads", d.heads, 1, kMax);
+  require_size(function, "head_dim", d.head_dim, 1, kMax);
+  require_size(function, "state_size", d.state_size, 1, 4096);
+  require_size(function, "taps", d.taps, 1, 64);
+  require_size(function, "conv_len", d.conv_len, d.taps - 1, 64);
+  require_groups(function, d.groups, d.heads);
   require(d.inner() <= kMax, function, ": heads * head_dim = ", d.inner(), "; want at most 2^20");
-  require(d.row_stride >= d.width(), function, ": row_stride = ", d.row_stride, "; want >= ", d.width());
+  require_stride(function, "row_stride", d.row_stride, d.width());
 }
 
 Plan plan(const Mamba2DecodeStepDims& d, std::size_t activation_size, std::size_t state_size, bool aligned,

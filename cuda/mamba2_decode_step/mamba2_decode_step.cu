@@ -362,20 +362,10 @@ __global__ void __launch_bounds__(kThreads, 2)
 template <class T, class S>
 void launch_planned(const Plan& plan, const simt::Launch& launch, const Mamba2DecodeStepDims& dims,
                     const Mamba2DecodeStep<T, S>& t) {
-  const auto run = [&]<int kVectors>() {
+  with_vectors<S>(plan.vectors, [&]<int kVectors>() {
     simt::launch(mamba2_decode_step_kernel<T, S, kVectors, rows_per_lane(kVectors)>, launch, dims, t,
                  plan.norm_threads);
-  };
-  switch (plan.vectors) {
-    case 1:
-      return run.template operator()<1>();
-    case 2:
-      return run.template operator()<2>();
-    case 4:
-      return run.template operator()<4>();
-    default:
-      if constexpr (sizeof(S) == 4) run.template operator()<8>();  // 256 bfloat16 need four
-  }
+  });
 }
 
 }  // namespace

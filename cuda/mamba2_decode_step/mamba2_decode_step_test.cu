@@ -2,7 +2,6 @@
 // stands for. Parity with the reference is the harness's job.
 #include <gtest/gtest.h>
 
-#include <optional>
 #include <tuple>
 
 #include "cuda/common/vec.cuh"
@@ -151,18 +150,11 @@ TYPED_TEST(Mamba2DecodeStepVariants, HasTheBitsOfTheThreeKernels) {
 
 TYPED_TEST(Mamba2DecodeStepVariants, RepeatBitForBitUnderSchedulesOfOneArithmetic) {
   const DecodeProblem<std::tuple_element_t<0, TypeParam>, std::tuple_element_t<1, TypeParam>> problem{3, 4, 40, 2, 128};
-  for (const simt::Arithmetic arithmetic : {simt::Arithmetic::kNominal, simt::Arithmetic::kHostile}) {
-    std::optional<decltype(problem.run(Method::automatic))> first;
-    for (const simt::Schedule& schedule : simt::schedules()) {
-      if (schedule.arithmetic != arithmetic) continue;
-      simt::set_schedule(schedule, 11);
-      const auto results = problem.run(Method::automatic);
-      if (!first) first = results;
-      EXPECT_EQ(distance(results.out, first->out), 0);
-      EXPECT_EQ(distance(results.state, first->state), 0);
-    }
-  }
-  simt::set_schedule(0, 1);
+  expect_repeats_under_schedules([&] { return problem.run(Method::automatic); },
+                                 [&](const auto& results, const auto& first) {
+                                   EXPECT_EQ(distance(results.out, first.out), 0);
+                                   EXPECT_EQ(distance(results.state, first.state), 0);
+                                 });
 }
 
 TYPED_TEST(Mamba2DecodeStepVariants, PaddedRowsLeaveTheCachesAlone) {

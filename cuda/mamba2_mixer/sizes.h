@@ -16,18 +16,14 @@ inline std::size_t bytes_of(std::int64_t elements, std::size_t element_size) {
 
 inline void check_dims(const char* function, const Mamba2MixerDims& d) {
   constexpr std::int64_t kMax = 1 << 20;  // the products below stay far below 2^63
-  const auto size = [&](const char* name, std::int64_t found, std::int64_t least, std::int64_t most) {
-    require(found >= least && found <= most, function, ": ", name, " = ", found, "; want ", least, " .. ", most);
-  };
-  size("batch", d.batch, 0, kMax);
-  size("seq_len", d.seq_len, 0, 1 << 30);
-  size("hidden_size", d.hidden_size, 1, kMax);
-  size("heads", d.heads, 1, kMax);
-  size("head_dim", d.head_dim, 1, kMax);
-  size("state_size", d.state_size, 1, kMax);
-  size("taps", d.taps, 1, 1 << 16);
-  require(d.groups >= 1 && d.heads % d.groups == 0, function, ": groups = ", d.groups,
-          "; want a divisor of heads = ", d.heads);
+  require_size(function, "batch", d.batch, 0, kMax);
+  require_size(function, "seq_len", d.seq_len, 0, 1 << 30);
+  require_size(function, "hidden_size", d.hidden_size, 1, kMax);
+  require_size(function, "heads", d.heads, 1, kMax);
+  require_size(function, "head_dim", d.head_dim, 1, kMax);
+  require_size(function, "state_size", d.state_size, 1, kMax);
+  require_size(function, "taps", d.taps, 1, 1 << 16);
+  require_groups(function, d.groups, d.heads);
 }
 
 inline SsdScanDims scan_dims(const Mamba2MixerDims& d) {

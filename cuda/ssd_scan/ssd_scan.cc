@@ -8,25 +8,14 @@ namespace ssd_scan {
 
 void check_dims(const char* function, const SsdScanDims& d) {
   constexpr std::int64_t kMax = 1 << 20;
-  const auto size = [&](const char* name, std::int64_t found, std::int64_t least, std::int64_t most) {
-    require(found >= least && found <= most, function, ": ", name, " = ", found, "; want ", least, " .. ", most);
-  };
-  size("batch", d.batch, 0, kMax);
-  size("seq_len", d.seq_len, 0, 1 << 30);
-  size("heads", d.heads, 1, kMax);
-  size("head_dim", d.head_dim, 1, kMax);
-  size("state_size", d.state_size, 1, kMax);
+  require_size(function, "batch", d.batch, 0, kMax);
+  require_size(function, "seq_len", d.seq_len, 0, 1 << 30);
+  require_size(function, "heads", d.heads, 1, kMax);
+  require_size(function, "head_dim", d.head_dim, 1, kMax);
+  require_size(function, "state_size", d.state_size, 1, kMax);
   require(d.heads * d.head_dim <= kMax, function, ": heads * head_dim = ", d.heads * d.head_dim, "; want at most 2^20");
-  require(d.groups >= 1 && d.heads % d.groups == 0, function, ": groups = ", d.groups,
-          "; want a divisor of heads = ", d.heads);
-  const auto stride = [&](const char* name, std::int64_t found, std::int64_t least) {
-    require(found >= least, function, ": ", name, " = ", found, "; want >= ", least);
-  };
-  stride("x_stride", d.x_stride, d.heads * d.head_dim);
-  stride("dt_stride", d.dt_stride, d.heads);
-  stride("B_stride", d.B_stride, d.groups * d.state_size);
-  stride("C_stride", d.C_stride, d.groups * d.state_size);
-  stride("z_stride", d.z_stride, d.heads * d.head_dim);
+  require_groups(function, d.groups, d.heads);
+  require_scan_strides(function, d);
 }
 
 namespace {

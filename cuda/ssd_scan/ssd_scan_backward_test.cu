@@ -2,8 +2,6 @@
 // harness's job.
 #include <gtest/gtest.h>
 
-#include <optional>
-
 #include "cuda/ssd_scan/backward_plan.h"
 #include "cuda/ssd_scan/backward_testing.h"
 
@@ -191,26 +189,19 @@ TYPED_TEST(SsdScanBackwardVariants, DropTheStateBetweenDocuments) {
 TYPED_TEST(SsdScanBackwardVariants, RepeatBitForBitUnderSchedulesOfOneArithmetic) {
   const ScanBackwardProblem<TypeParam> problem{
       1, 150, 4, 32, 2, 48, {.z = true, .initial_state = true, .documents = true}};
-  for (const simt::Arithmetic arithmetic : {simt::Arithmetic::kNominal, simt::Arithmetic::kHostile}) {
-    std::optional<typename ScanBackwardProblem<TypeParam>::Results> first;
-    for (const simt::Schedule& schedule : simt::schedules()) {
-      if (schedule.arithmetic != arithmetic) continue;
-      simt::set_schedule(schedule, 11);
-      const auto results = problem.run(Method::automatic);
-      if (!first) first = results;
-      EXPECT_EQ(distance(results.d_x, first->d_x), 0);
-      EXPECT_EQ(distance(results.d_B, first->d_B), 0);
-      EXPECT_EQ(distance(results.d_C, first->d_C), 0);
-      EXPECT_EQ(distance(results.d_z, first->d_z), 0);
-      EXPECT_EQ(results.d_dt, first->d_dt);
-      EXPECT_EQ(results.d_A, first->d_A);
-      EXPECT_EQ(results.d_D, first->d_D);
-      EXPECT_EQ(results.d_dt_bias, first->d_dt_bias);
-      EXPECT_EQ(results.d_initial_state, first->d_initial_state);
-      expect_the_model(problem, {Method::automatic});
-    }
-  }
-  simt::set_schedule(0, 1);
+  expect_repeats_under_schedules([&] { return problem.run(Method::automatic); },
+                                 [&](const auto& results, const auto& first) {
+                                   EXPECT_EQ(distance(results.d_x, first.d_x), 0);
+                                   EXPECT_EQ(distance(results.d_B, first.d_B), 0);
+                                   EXPECT_EQ(distance(results.d_C, first.d_C), 0);
+                                   EXPECT_EQ(distance(results.d_z, first.d_z), 0);
+                                   EXPECT_EQ(results.d_dt, first.d_dt);
+                                   EXPECT_EQ(results.d_A, first.d_A);
+                                   EXPECT_EQ(results.d_D, first.d_D);
+                                   EXPECT_EQ(results.d_dt_bias, first.d_dt_bias);
+                                   EXPECT_EQ(results.d_initial_state, first.d_initial_state);
+                                   expect_the_model(problem, {Method::automatic});
+                                 });
 }
 
 }  // namespace

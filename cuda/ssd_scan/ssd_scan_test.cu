@@ -1,7 +1,6 @@
 // The border, the plan, both variants against a scalar model in double. Parity with the reference is the harness's job.
 #include <gtest/gtest.h>
 
-#include <optional>
 #include <tuple>
 
 #include "cuda/ssd_scan/plan.h"
@@ -176,20 +175,13 @@ TYPED_TEST(SsdScanVariants, ReturnTheStatesAtTheEndsOfDocuments) {
 
 TYPED_TEST(SsdScanVariants, RepeatBitForBitUnderSchedulesOfOneArithmetic) {
   const ScanProblem<TypeParam> problem{1, 300, 4, 32, 2, 48, {.z = true, .initial_state = true, .documents = true}};
-  for (const simt::Arithmetic arithmetic : {simt::Arithmetic::kNominal, simt::Arithmetic::kHostile}) {
-    std::optional<typename ScanProblem<TypeParam>::Results> first;
-    for (const simt::Schedule& schedule : simt::schedules()) {
-      if (schedule.arithmetic != arithmetic) continue;
-      simt::set_schedule(schedule, 11);
-      const auto results = problem.run(Method::automatic);
-      if (!first) first = results;
-      EXPECT_EQ(distance(results.y, first->y), 0);
-      EXPECT_EQ(distance(results.ungated_y, first->ungated_y), 0);
-      EXPECT_EQ(results.final_state, first->final_state);
-      expect_the_model(problem);
-    }
-  }
-  simt::set_schedule(0, 1);
+  expect_repeats_under_schedules([&] { return problem.run(Method::automatic); },
+                                 [&](const auto& results, const auto& first) {
+                                   EXPECT_EQ(distance(results.y, first.y), 0);
+                                   EXPECT_EQ(distance(results.ungated_y, first.ungated_y), 0);
+                                   EXPECT_EQ(results.final_state, first.final_state);
+                                   expect_the_model(problem);
+                                 });
 }
 
 }  // namespace

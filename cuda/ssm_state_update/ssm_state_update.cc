@@ -8,22 +8,13 @@ namespace ssm_state_update_plan {
 
 void check_dims(const char* function, const SsmStateUpdateDims& d) {
   constexpr std::int64_t kMax = 1 << 20;
-  const auto in_range = [](std::int64_t n) { return n >= 1 && n <= kMax; };
-  require(d.batch >= 0 && d.batch <= kMax, function, ": batch = ", d.batch, "; want 0 .. 2^20");
-  require(in_range(d.heads), function, ": heads = ", d.heads, "; want 1 .. 2^20");
-  require(in_range(d.head_dim), function, ": head_dim = ", d.head_dim, "; want 1 .. 2^20");
-  require(in_range(d.state_size), function, ": state_size = ", d.state_size, "; want 1 .. 2^20");
-  require(d.groups >= 1 && d.heads % d.groups == 0, function, ": groups = ", d.groups,
-          "; want a divisor of heads = ", d.heads);
-  const auto stride = [&](const char* name, std::int64_t found, std::int64_t least) {
-    require(found >= least, function, ": ", name, " = ", found, "; want >= ", least);
-  };
-  stride("x_stride", d.x_stride, d.heads * d.head_dim);
-  stride("dt_stride", d.dt_stride, d.heads);
-  stride("B_stride", d.B_stride, d.groups * d.state_size);
-  stride("C_stride", d.C_stride, d.groups * d.state_size);
-  stride("z_stride", d.z_stride, d.heads * d.head_dim);
-  stride("state_stride", d.state_stride, d.heads * d.head_dim * d.state_size);
+  require_size(function, "batch", d.batch, 0, kMax);
+  require_size(function, "heads", d.heads, 1, kMax);
+  require_size(function, "head_dim", d.head_dim, 1, kMax);
+  require_size(function, "state_size", d.state_size, 1, kMax);
+  require_groups(function, d.groups, d.heads);
+  require_scan_strides(function, d);
+  require_stride(function, "state_stride", d.state_stride, d.heads * d.head_dim * d.state_size);
 }
 
 Plan plan(const SsmStateUpdateDims& dims, std::size_t activation_size, std::size_t element_size, bool state_aligned,

@@ -21,6 +21,7 @@
 #include "cuda/common/math.cuh"
 #include "cuda/common/planted.h"
 #include "cuda/common/scalars.cuh"
+#include "cuda/common/vec.cuh"
 #include "cuda/ssm_state_update/ssm_state_update.cuh"
 
 namespace assay::gpu {
@@ -174,20 +175,10 @@ void launch_planned(const Plan& plan, const SsmStateUpdateDims& dims, const SsmS
                     cudaStream_t stream) {
   const simt::Launch launch{
       .grid = dim3(static_cast<unsigned>(plan.blocks)), .block = dim3(kThreads), .stream = stream};
-  const auto run = [&]<int kVectors>() {
+  with_vectors<S>(plan.vectors, [&]<int kVectors>() {
     constexpr int kRows = rows_per_lane(kVectors, sizeof(T));
     simt::launch(ssm_state_update_kernel<T, S, kVectors, kRows>, launch, dims, t, plan.tiles);
-  };
-  switch (plan.vectors) {
-    case 1:
-      return run.template operator()<1>();
-    case 2:
-      return run.template operator()<2>();
-    case 4:
-      return run.template operator()<4>();
-    default:
-      if constexpr (sizeof(S) == 4) run.template operator()<8>();  // 256 bfloat16 need four
-  }
+  });
 }
 
 }  // namespace

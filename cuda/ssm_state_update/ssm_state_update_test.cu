@@ -1,7 +1,6 @@
 // The border, the plan, both variants against a scalar model in double. Parity with the reference is the harness's job.
 #include <gtest/gtest.h>
 
-#include <optional>
 #include <tuple>
 
 #include "cuda/common/testing.h"
@@ -244,18 +243,11 @@ TYPED_TEST(SsmStateUpdateVariants, TakeEveryOption) {
 
 TYPED_TEST(SsmStateUpdateVariants, RepeatBitForBitUnderSchedulesOfOneArithmetic) {
   const Problem<std::tuple_element_t<0, TypeParam>, std::tuple_element_t<1, TypeParam>> problem{3, 4, 40, 2, 128};
-  for (const simt::Arithmetic arithmetic : {simt::Arithmetic::kNominal, simt::Arithmetic::kHostile}) {
-    std::optional<decltype(problem.run(Method::automatic))> first;
-    for (const simt::Schedule& schedule : simt::schedules()) {
-      if (schedule.arithmetic != arithmetic) continue;
-      simt::set_schedule(schedule, 11);
-      const auto results = problem.run(Method::automatic);
-      if (!first) first = results;
-      EXPECT_EQ(distance(results.y, first->y), 0);
-      EXPECT_EQ(distance(results.state, first->state), 0);
-    }
-  }
-  simt::set_schedule(0, 1);
+  expect_repeats_under_schedules([&] { return problem.run(Method::automatic); },
+                                 [&](const auto& results, const auto& first) {
+                                   EXPECT_EQ(distance(results.y, first.y), 0);
+                                   EXPECT_EQ(distance(results.state, first.state), 0);
+                                 });
 }
 
 TEST(SsmStateUpdate, ScalarsMayBeBfloat16) {
