@@ -15,59 +15,81 @@
 namespace assay::reference {
 namespace {
 
-// M is cut along its diagonal in steps of this many rows, a multiple of the rows of every kernel: what a product visits
-// beyond the diagonal does not depend on the kernel.
+// M is cut along its diagonal in steps of this many rows, a multiple of the rows of every kernel: neither what a product visits
+// beyond the diagonal nor how a decay is made depends on the kernel.
 constexpr Index kDiagonalStep = 8;
 
-// Outputs come from far away, to be overwritten: early enough, nobody waits for them.
+// A policy that rounds nothing may cut the chunks into pieces, and passes its state from one to the next: less of a triangle to
+// make and to multiply. Even chunks are halved until they are no longer than this.
+constexpr Index kLongestPiece = 64;
+
 template <class T>
-void prefetch_for_writing(const T* p, Index count) {
-  for (Index i = 0; i < count; i += static_cast<Index>(64 / sizeof(T))) __builtin_prefetch(p + i, 1);
+Index piece_size(const Numerics<T>& num, Index chunk_size) {
+  if (num.storage == Storage::native)
+    while (chunk_size > kLongestPiece && chunk_size % 2 == 0) chunk_size /= 2;
+  return chunk_size;
 }
 
-// to [columns, rows] = from^T, in bands that keep to few lines of either.
+// Inputs come from far away, and outputs, to be overwritten: asked for a few at a time between products, nobody waits for them.
+template <int to_write, class T>
+void prefetch(const T* p, Index count) {
+  for (Index i = 0; i < count; i += static_cast<Index>(64 / sizeof(T))) __builtin_prefetch(p + i, to_write, to_write ? 3 : 2);
+}
+
+// to [count, rows] = the first `count` columns of from, transposed; in bands that keep to few lines of either.
 template <class T>
-void transpose(const T* from, Index rows, Index columns, T* to) {
+void transpose(const T* from, Index stride, Index rows, Index count, T* to) {
   constexpr Index band = 8;
-  for (Index column = 0; column < columns; column += band)  // to pack rows is to transpose them
-    gemm_kernels<T>().front().pack(from + column, columns, 1, rows, std::min(band, columns - column), rows, to + column * rows);
+  for (Index column = 0; column < count; column += band)  // to pack rows is to transpose them
+    gemm_kernels<T>().front().pack(from + column, stride, 1, rows, std::min(band, count - column), rows, to + column * rows);
 }
 
-// Some heads of one group of one batch row, chunk after chunk. What the heads share is packed once for a chunk. States are
-// kept transposed, [state_size, head_dim]: then x is the second factor of both of its products, and is packed once, too.
-// M and U B are made in the layout of packed rows, [token j][rows of a panel]: what belongs to token j is repeated for all
-// rows of a panel, and every loop runs over a whole panel.
+// Some heads of one group of one batch row, piece after piece; the plan's chunks are pieces. What the heads share is packed once
+// for a piece. States are kept as packed columns, [state_size, head_dim]: then x is the second factor of both of its products,
+// and is packed once, too. M and U B are made in the layout of packed rows, [token j][rows of a panel].
 template <class T>
 class HeadsForward {
  public:
   HeadsForward(const Numerics<T>& num, const SsdScanPlan<T>& plan, const SsdScanInputs<T>& in, SsdScanForward<T>& out, Index b,
                Index first_head, Index heads)
       : num_(num), plan_(plan), in_(in), out_(out), b_(b), first_head_(first_head), heads_(heads), P_(plan.head_dim), N_(plan.state_size),
-        height_(M_.step()),
+        height_(M_.step()), pieces_of_a_chunk_(in.chunk_size / plan.chunk_size),
         tokens_((std::min(plan.chunk_size, plan.seq_len) + kDiagonalStep - 1) / kDiagonalStep * kDiagonalStep),
-        states_({heads, N_, P_}), products_({tokens_, tokens_}), repeated_(Tensor<T>::uninitialized({3, tokens_ * height_})) {
-    require(kDiagonalStep % height_ == 0, "ssd_scan_forward: a kernel of ", height_, " rows; want a divisor of ", kDiagonalStep);
+        products_({tokens_, tokens_}), by_token_({kByToken, tokens_}) {
     x_.resize(P_, tokens_);
-    tile_ = Tensor<T>::uninitialized({tokens_, x_.step()});
+    tile_ = Tensor<T>::uninitialized({height_, x_.step()});
   }
 
   void run() {
-    for (Index k = 0; k < heads_ && in_.initial_state; ++k) transpose(in_.initial_state->data() + state_of(k), P_, N_, state(k));
+    for (Index k = 0; k < heads_; ++k) {
+      states_.push_back(PackedOperand<T>::columns());
+      if (in_.initial_state) {
+        states_[k].pack(P_, N_, in_.initial_state->data() + state_of(k), N_, 1);
+      } else {
+        states_[k].resize(P_, N_);
+        std::fill(states_[k].span().begin(), states_[k].span().end(), T(0));
+      }
+    }
     const Index group = first_head_ / plan_.heads_per_group;
-    for (Index chunk = 0; chunk < plan_.chunks; ++chunk) {
-      const MatrixView<const T> B = plan_.rows(in_.B.data(), b_, chunk, group, plan_.groups, N_);
-      const MatrixView<const T> C = plan_.rows(in_.C.data(), b_, chunk, group, plan_.groups, N_);
+    for (Index piece = 0; piece < plan_.chunks; ++piece) {
+      const MatrixView<const T> B = plan_.rows(in_.B.data(), b_, piece, group, plan_.groups, N_);
+      const MatrixView<const T> C = plan_.rows(in_.C.data(), b_, piece, group, plan_.groups, N_);
       multiply_B_C(B, C);
       C_.pack(C.rows, N_, C.data, C.stride, 1);
       B_.pack(N_, B.rows, B.data, 1, B.stride);
-      for (Index k = 0; k < heads_; ++k) run_chunk(chunk, k);
+      for (Index k = 0; k < heads_; ++k) run_piece(piece, k);
     }
-    for (Index k = 0; k < heads_; ++k) transpose(state(k), N_, P_, out_.final_state.data() + state_of(k));
+    for (Index k = 0; k < heads_; ++k)
+      for (Index p = 0; p < P_; p += states_[k].step()) unpack(states_[k], p, out_.final_state.data() + state_of(k));
   }
 
  private:
-  T* state(Index k) { return states_.data() + k * plan_.state_count(); }
+  bool rounds() const { return num_.storage != Storage::native; }
   Index state_of(Index k) const { return (b_ * plan_.heads + first_head_ + k) * plan_.state_count(); }
+  // The panel at p, to [head_dim, state_size].
+  void unpack(const PackedOperand<T>& state, Index p, T* to) const {
+    transpose(state.panel(p), state.width(p), N_, std::min(state.step(), P_ - p), to + p * N_);
+  }
 
   // G_ij = C_i . B_j, j <= i: as G^T, whose columns are then packed as rows of G.
   void multiply_B_C(MatrixView<const T> B, MatrixView<const T> C) {
@@ -79,83 +101,132 @@ class HeadsForward {
     G_.pack(C.rows, tokens_, products_.data(), 1, tokens_);
   }
 
-  void run_chunk(Index chunk, Index k) {
-    const Index head = first_head_ + k, count = plan_.state_count();
-    const ChunkDecays<T> decays(num_, plan_, b_, head, chunk);
-    const MatrixView<const T> x = plan_.rows(in_.x.data(), b_, chunk, head, plan_.heads, P_);
-    x_.pack(P_, x.rows, x.data, 1, x.stride);
-    const std::span<T> entering(out_.entering_states.data() + ((b_ * plan_.chunks + chunk) * plan_.heads + head) * count,
-                                static_cast<std::size_t>(count));
-    const bool has_past = chunk > 0 || in_.initial_state;
-    if (has_past) {
-      transpose(state(k), N_, P_, entering.data());
-      num_.store(entering);
-      H_.pack(P_, N_, state(k), 1, P_);
+  // What a piece of one head takes from memory: its x, and the entering state, null if it does not begin a chunk.
+  struct Work {
+    MatrixView<const T> x{nullptr, 0, 0, 0};
+    T* entering = nullptr;
+  };
+  Work work(Index piece, Index k) const {
+    if (k == heads_) ++piece, k = 0;
+    if (piece == plan_.chunks) return {};
+    const Index chunks = out_.entering_states.dim(1), chunk = piece / pieces_of_a_chunk_, head = first_head_ + k;
+    const bool begins = piece % pieces_of_a_chunk_ == 0;
+    return {plan_.rows(in_.x.data(), b_, piece, head, plan_.heads, P_),
+            begins ? out_.entering_states.data() + ((b_ * chunks + chunk) * plan_.heads + head) * plan_.state_count() : nullptr};
+  }
+
+  void run_piece(Index piece, Index k) {
+    const Work now = work(piece, k), next = work(piece, k + 1);
+    // What passes several pieces of a chunk is scaled as if it passed one exp.
+    const bool ends = (piece + 1) % pieces_of_a_chunk_ == 0 || piece + 1 == plan_.chunks;
+    const ChunkDecays<T> decays(num_, plan_, b_, first_head_ + k, piece, ends ? num_.function_scale() : T(1));
+    x_.pack(P_, now.x.rows, now.x.data, 1, now.x.stride);
+    height_ == 8 ? weigh<8>(decays) : weigh<4>(decays);
+    rounds() ? weigh_B(decays) : weigh_x(decays);
+    PackedOperand<T>& state = states_[k];
+    const bool has_past = piece > 0 || in_.initial_state;
+    if (rounds() && has_past) {
+      H_.resize(P_, N_);
+      std::copy(state.span().begin(), state.span().end(), H_.span().begin());
       num_.store(H_.span());
-    } else {
-      std::fill(entering.begin(), entering.end(), T(0));
     }
-    weigh(decays);
-    outputs(decays, chunk, head, has_past);
-    advance(decays, state(k));
+    for (Index p = 0; p < P_; p += x_.step()) {
+      if (now.entering) unpack(state, p, now.entering);
+      outputs(decays, piece, k, p, !has_past ? nullptr : rounds() ? &H_ : &state, next);
+      advance(decays, state, p, next);
+    }
+    if (now.entering) num_.store({now.entering, static_cast<std::size_t>(plan_.state_count())});
   }
 
   // Of the rows of M from i on, those columns that may not be zero; filled up.
   static Index depth(Index i) { return (i / kDiagonalStep + 1) * kDiagonalStep; }
 
-  // values[j] for all rows of a panel, for every token j; 0 beyond them.
-  template <class Value>
-  T* repeat(Index which, Index length, const Value& value) {
-    T* out = repeated_.data() + which * tokens_ * height_;
-    for (Index j = 0; j < tokens_; ++j) std::fill_n(out + j * height_, height_, j < length ? value(j) : T(0));
-    return out;
-  }
-
-  // M_ij = G_ij L_ij Delta_j
+  // M_ij = G_ij L_ij Delta_j. With r the first row of i's step along the diagonal, L_ij = exp(cum_i - cum_r) exp(cum_r - cum_j)
+  // for j < r: both are at most 1, since cum falls. A policy that rounds M makes every L_ij by one exp, as upstream does.
+  template <Index height>
   void weigh(const ChunkDecays<T>& decays) {
     const Index length = decays.length;
-    const T* cum = repeat(0, length, [&](Index j) { return decays.cum[j]; });
-    const T* delta = repeat(1, length, [&](Index j) { return decays.delta[j]; });
+    T* cum = by_token_.data();  // 0 beyond the last token, as delta
+    T *delta = cum + tokens_, *from_r = delta + tokens_, *to_r = from_r + tokens_;
+    std::fill(std::copy_n(decays.cum, length, cum), delta, T(0));
+    std::fill(std::copy_n(decays.delta, length, delta), from_r, T(0));
+    for (Index i = 0; i < tokens_; ++i) from_r[i] = std::min(cum[i] - cum[i / kDiagonalStep * kDiagonalStep], T(0));
+    exp(std::span<const T>(from_r, to_r), std::span<T>(from_r, to_r));
     M_.resize(length, tokens_);
-    for (Index i = 0; i < length; i += height_) {
-      T* m = M_.panel(i);
-      const T* g = G_.panel(i);
-      const Index size = depth(i) * height_;
-      std::array<T, kDiagonalStep> cum_i;  // by element, for one or more tokens j
-      for (Index e = 0; e < kDiagonalStep; ++e) cum_i[e] = decays.cum[std::min(i + e % height_, length - 1)];
-      for (Index at = 0; at < size; at += kDiagonalStep)
-        for (Index e = 0; e < kDiagonalStep; ++e) m[at + e] = std::min(cum_i[e] - cum[at + e], T(0));
-      const std::span<T> panel(m, static_cast<std::size_t>(size));
-      exp(std::span<const T>(panel), panel, num_.function_scale());
-      for (Index e = 0; e < size; ++e) m[e] = g[e] * m[e] * delta[e];
-      for (Index row = i; row < std::min(i + height_, length); ++row) {
-        for (Index j = 0; j < decays.document_begin[row]; ++j) m[j * height_ + row - i] = 0;
-        for (Index j = row + 1; j < depth(i); ++j) m[j * height_ + row - i] = 0;
+    for (Index r = 0; r < length; r += kDiagonalStep) {
+      const Index by_factors = rounds() ? 0 : r;
+      for (Index j = 0; j < by_factors; ++j) to_r[j] = std::min(cum[r] - cum[j], T(0));
+      const std::span<T> factors(to_r, static_cast<std::size_t>(by_factors));
+      exp(std::span<const T>(factors), factors, num_.function_scale());
+      for (Index j = 0; j < by_factors; ++j) to_r[j] *= delta[j];
+      for (Index i = r; i < std::min(r + kDiagonalStep, length); i += height) {
+        T* m = M_.panel(i);
+        const T* g = G_.panel(i);
+        std::array<T, height> of_row;
+        std::copy_n(from_r + i, height, of_row.begin());
+        for (Index j = 0; j < by_factors; ++j)
+          for (Index e = 0; e < height; ++e) m[j * height + e] = g[j * height + e] * (of_row[e] * to_r[j]);
+        for (Index e = 0; e < height; ++e) of_row[e] = cum[std::min(i + e, length - 1)];
+        for (Index j = by_factors; j < depth(i); ++j)
+          for (Index e = 0; e < height; ++e) m[j * height + e] = std::min(of_row[e] - cum[j], T(0));
+        const std::span<T> by_exps(m + by_factors * height, m + depth(i) * height);
+        exp(std::span<const T>(by_exps), by_exps, num_.function_scale());
+        for (Index j = by_factors; j < depth(i); ++j)
+          for (Index e = 0; e < height; ++e) m[j * height + e] = g[j * height + e] * m[j * height + e] * delta[j];
+        for (Index row = i; row < std::min(i + height, length); ++row) {
+          for (Index j = 0; j < decays.document_begin[row]; ++j) m[j * height + row - i] = 0;
+          for (Index j = row + 1; j < depth(i); ++j) m[j * height + row - i] = 0;
+        }
+        num_.store({m, static_cast<std::size_t>(depth(i) * height)});
       }
-      num_.store(panel);
     }
   }
 
-  // y of the chunk.
-  void outputs(const ChunkDecays<T>& decays, Index chunk, Index head, bool has_past) {
-    const Index length = decays.length;
-    const MatrixView<T> y = plan_.rows(out_.y.data(), b_, chunk, head, plan_.heads, P_);
+  // U_j B_j
+  void weigh_B(const ChunkDecays<T>& decays) {
+    UB_.resize(N_, decays.length);
+    for (Index n = 0; n < N_; n += height_) {
+      T* ub = UB_.panel(n);
+      const T* b = B_.panel(n);
+      for (Index j = 0; j < decays.length; ++j) {
+        const T U = decays.out[j] * decays.delta[j];
+        for (Index e = 0; e < height_; ++e) ub[j * height_ + e] = b[j * height_ + e] * U;
+      }
+    }
+    num_.store(UB_.span());
+  }
+  // U_j x_j instead: there is less of it.
+  void weigh_x(const ChunkDecays<T>& decays) {
+    Ux_.resize(P_, decays.length);
     for (Index p = 0; p < P_; p += x_.step()) {
-      const Index width = x_.width(p), count = std::min(width, P_ - p);
-      for (Index i = 0; has_past && i < length; i += height_) {
-        T* tile = tile_.data() + i * width;
-        multiply_panels(C_, i, H_, p, N_, tile, width, Sum::overwrite);
-        for (Index row = i; row < std::min(i + height_, length); ++row)
-          for (Index c = 0; c < count; ++c) tile_[row * width + c] *= decays.in[row];
+      const Index width = x_.width(p);
+      T* ux = Ux_.panel(p);
+      const T* x = x_.panel(p);
+      for (Index j = 0; j < decays.length; ++j) {
+        const T U = decays.out[j] * decays.delta[j];
+        for (Index c = 0; c < width; ++c) ux[j * width + c] = U * x[j * width + c];
       }
-      for (Index i = 0; i < length; i += height_) {
-        T* tile = tile_.data() + i * width;
-        for (Index row = i + 2 * kDiagonalStep; row < std::min(i + 2 * kDiagonalStep + height_, length); ++row)
-          prefetch_for_writing(y.data + row * y.stride + p, count);
-        multiply_panels(M_, i, x_, p, std::min(length, depth(i)), tile, width, has_past ? Sum::accumulate : Sum::overwrite);
-        for (Index row = i; row < std::min(i + height_, length); ++row)
-          finish(tile_.data() + row * width, x_.panel(p) + row * width, head * P_ + p, count, y.data + row * y.stride + p);
+    }
+  }
+
+  // y of the piece, in the channels of x's panel at p. H is the entering state, null for zero.
+  void outputs(const ChunkDecays<T>& decays, Index piece, Index k, Index p, const PackedOperand<T>* H, const Work& next) {
+    const Index head = first_head_ + k, length = decays.length, width = x_.width(p), count = std::min(width, P_ - p);
+    const MatrixView<T> y = plan_.rows(out_.y.data(), b_, piece, head, plan_.heads, P_);
+    T* tile = tile_.data();
+    for (Index i = 0; i < length; i += height_) {
+      const Index end = std::min(i + height_, length);
+      for (Index row = i + 2 * kDiagonalStep; row < std::min(i + 2 * kDiagonalStep + height_, length); ++row)
+        prefetch<1>(y.data + row * y.stride + p, count);
+      for (Index row = i; row < std::min(i + height_, next.x.rows); ++row) prefetch<0>(next.x.data + row * next.x.stride + p, count);
+      if (H) {
+        multiply_panels(C_, i, *H, p, N_, tile, width, Sum::overwrite);
+        for (Index row = i; row < end; ++row)
+          for (Index c = 0; c < count; ++c) tile[(row - i) * width + c] *= decays.in[row];
       }
+      multiply_panels(M_, i, x_, p, std::min(length, depth(i)), tile, width, H ? Sum::accumulate : Sum::overwrite);
+      for (Index row = i; row < end; ++row)
+        finish(tile + (row - i) * width, x_.panel(p) + row * width, head * P_ + p, count, y.data + row * y.stride + p);
     }
   }
 
@@ -179,22 +250,18 @@ class HeadsForward {
     num_.store({y, static_cast<std::size_t>(count)});
   }
 
-  // H' of the chunk, in place.
-  void advance(const ChunkDecays<T>& decays, T* state) {
-    const T* U = repeat(2, decays.length, [&](Index j) { return decays.out[j] * decays.delta[j]; });
-    UB_.resize(N_, decays.length);
+  // H', in place, in the channels of x's panel at p.
+  void advance(const ChunkDecays<T>& decays, PackedOperand<T>& state, Index p, const Work& next) {
+    const Index width = x_.width(p), count = std::min(width, P_ - p);
+    T* h = state.panel(p);
     for (Index n = 0; n < N_; n += height_) {
-      T* ub = UB_.panel(n);
-      const T* b = B_.panel(n);
-      for (Index e = 0; e < decays.length * height_; ++e) ub[e] = b[e] * U[e];
+      for (T& value : std::span<T>(h + n * width, h + std::min(n + height_, N_) * width)) value *= decays.through;
+      if (next.entering) prefetch<1>(next.entering + p * N_ + n * count, std::min(height_, N_ - n) * count);
+      multiply_panels(rounds() ? UB_ : B_, n, rounds() ? x_ : Ux_, p, decays.length, h + n * width, width, Sum::accumulate);
     }
-    num_.store(UB_.span());
-    for (Index i = 0; i < plan_.state_count(); ++i) state[i] *= decays.through;
-    for (Index p = 0; p < P_; p += x_.step())
-      for (Index n = 0; n < N_; n += height_)
-        multiply_panels(UB_, n, x_, p, decays.length, state + n * P_ + p, P_, Sum::accumulate);
   }
 
+  static constexpr Index kByToken = 4;
   const Numerics<T>& num_;
   const SsdScanPlan<T>& plan_;
   const SsdScanInputs<T>& in_;
@@ -203,24 +270,26 @@ class HeadsForward {
   PackedOperand<T> C_ = PackedOperand<T>::rows(), G_ = PackedOperand<T>::rows(), B_ = PackedOperand<T>::rows();  // of B the rows are states
   PackedOperand<T> rows_of_B_ = PackedOperand<T>::rows(), columns_of_C_ = PackedOperand<T>::columns();
   PackedOperand<T> M_ = PackedOperand<T>::rows(), UB_ = PackedOperand<T>::rows();
-  PackedOperand<T> x_ = PackedOperand<T>::columns(), H_ = PackedOperand<T>::columns();
-  Index height_;        // rows of a panel
-  Index tokens_;        // of a chunk, filled up to the diagonal's step
-  Tensor<T> states_;    // [heads, state_size, head_dim]
-  Tensor<T> products_;  // [tokens, tokens]: G^T
-  Tensor<T> repeated_;  // [3, tokens * height]
-  Tensor<T> tile_;      // [tokens, columns of a panel]: y
+  PackedOperand<T> x_ = PackedOperand<T>::columns(), Ux_ = PackedOperand<T>::columns(), H_ = PackedOperand<T>::columns();  // H rounded
+  std::vector<PackedOperand<T>> states_;  // of each head
+  Index height_;             // rows of a panel
+  Index pieces_of_a_chunk_;
+  Index tokens_;             // of a piece, filled up to the diagonal's step
+  Tensor<T> products_;       // [tokens, tokens]: G^T
+  Tensor<T> by_token_;       // what weigh() needs of every token
+  Tensor<T> tile_;           // [rows, columns] of panels: y
 };
 
 }  // namespace
 
 template <class T>
 SsdScanForward<T> ssd_scan_forward(const Numerics<T>& num, const SsdScanInputs<T>& in) {
-  const SsdScanPlan<T> plan("ssd_scan_forward", num, in);
+  const SsdScanPlan<T> plan("ssd_scan_forward", num, in, piece_size(num, in.chunk_size));
+  const Index chunks = (plan.seq_len + in.chunk_size - 1) / in.chunk_size;
   SsdScanForward<T> out;
   out.y = Tensor<T>::uninitialized(in.x.shape());
   out.final_state = Tensor<T>::uninitialized({plan.batch, plan.heads, plan.head_dim, plan.state_size});
-  out.entering_states = Tensor<T>::uninitialized({plan.batch, plan.chunks, plan.heads, plan.head_dim, plan.state_size});
+  out.entering_states = Tensor<T>::uninitialized({plan.batch, chunks, plan.heads, plan.head_dim, plan.state_size});
   if (in.z) out.ungated_y = Tensor<T>::uninitialized(in.x.shape());
 
   // As many heads of a group together as leave every thread two units.

@@ -5,7 +5,7 @@
 namespace assay::reference {
 
 template <class T>
-SsdScanPlan<T>::SsdScanPlan(const char* name, const Numerics<T>& num, const SsdScanInputs<T>& in) {
+SsdScanPlan<T>::SsdScanPlan(const char* name, const Numerics<T>& num, const SsdScanInputs<T>& in, Index piece_size) {
   require(in.x.rank() == 4, name, ": x has shape ", to_string(in.x.shape()), "; want [batch, seq_len, heads, head_dim]");
   batch = in.x.dim(0), seq_len = in.x.dim(1), heads = in.x.dim(2), head_dim = in.x.dim(3);
   require(in.B.rank() == 4, name, ": B has shape ", to_string(in.B.shape()), "; want [batch, seq_len, groups, state_size]");
@@ -24,7 +24,7 @@ SsdScanPlan<T>::SsdScanPlan(const char* name, const Numerics<T>& num, const SsdS
           " numbers; want ", batch * seq_len);
   require(in.chunk_size >= 1, name, ": chunk_size = ", in.chunk_size, "; want >= 1");
   heads_per_group = heads / groups;
-  chunk_size = in.chunk_size;
+  chunk_size = piece_size;
   chunks = (seq_len + chunk_size - 1) / chunk_size;
 
   for (std::size_t i = 0; i < in.seq_idx.size(); ++i) {
@@ -55,7 +55,7 @@ SsdScanPlan<T>::SsdScanPlan(const char* name, const Numerics<T>& num, const SsdS
 }
 
 template <class T>
-ChunkDecays<T>::ChunkDecays(const Numerics<T>& num, const SsdScanPlan<T>& plan, Index b, Index head, Index chunk)
+ChunkDecays<T>::ChunkDecays(const Numerics<T>& num, const SsdScanPlan<T>& plan, Index b, Index head, Index chunk, T through_scale)
     : length(plan.length(chunk)), num_(num) {
   const Index first = (b * plan.heads + head) * plan.seq_len + plan.begin(chunk), last = length - 1;
   delta = plan.delta.data() + first;
@@ -75,8 +75,8 @@ ChunkDecays<T>::ChunkDecays(const Numerics<T>& num, const SsdScanPlan<T>& plan, 
       num.function_scale());
   for (Index j = document_begin[last]; j < length; ++j) out[j] = std::min(cum[last] - cum[j], T(0));
   const std::span<T> open = std::span<T>(out).subspan(static_cast<std::size_t>(document_begin[last]));
-  exp(open, open, num.function_scale());
-  through = in[last];
+  exp(open, open, through_scale);
+  through = continuing == length ? reference::exp(cum[last]) * through_scale : T(0);
 }
 
 template <class T>

@@ -18,8 +18,9 @@ struct SsdScanPlan {
   Tensor<T> cum;    // [batch, heads, seq_len]: inclusive sums of Delta A within the chunk
   std::vector<std::int32_t> run;  // [batch * seq_len]: documents by order of appearance, 0 continuing the initial state
 
-  // `name` is the function in whose name errors speak.
-  SsdScanPlan(const char* name, const Numerics<T>& num, const SsdScanInputs<T>& in);
+  // `name` is the function in whose name errors speak. `piece_size`, a divisor of the inputs' chunk_size, stands in for it.
+  SsdScanPlan(const char* name, const Numerics<T>& num, const SsdScanInputs<T>& in, Index piece_size);
+  SsdScanPlan(const char* name, const Numerics<T>& num, const SsdScanInputs<T>& in) : SsdScanPlan(name, num, in, in.chunk_size) {}
 
   Index begin(Index chunk) const { return chunk * chunk_size; }
   Index length(Index chunk) const { return std::min(chunk_size, seq_len - begin(chunk)); }
@@ -48,7 +49,10 @@ struct ChunkDecays {
   std::vector<T> out;    // u_j = exp(cum_last - cum_j) where token j's document is still open at the end, else 0
   T through;             // exp(cum_last) where the entering state survives the chunk, else 0
 
-  ChunkDecays(const Numerics<T>& num, const SsdScanPlan<T>& plan, Index b, Index head, Index chunk);
+  // through_scale multiplies the exps of what leaves the chunk, out and through.
+  ChunkDecays(const Numerics<T>& num, const SsdScanPlan<T>& plan, Index b, Index head, Index chunk, T through_scale);
+  ChunkDecays(const Numerics<T>& num, const SsdScanPlan<T>& plan, Index b, Index head, Index chunk)
+      : ChunkDecays(num, plan, b, head, chunk, num.function_scale()) {}
 
   // L_ij = exp(cum_i - cum_j) for j <= i in one document, else 0. L [length, length].
   void between(MatrixView<T> L) const;

@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <utility>
 
 #include "reference/parallel.h"
 #include "reference/ssd_scan_recurrence.h"
@@ -234,6 +236,96 @@ TEST(SsdScan, LargerThanAPanelForAnyNumberOfThreads) {
     }
     set_threads(0);
   }
+}
+
+// Chunks of even lengths above 64 are passed in pieces: of 64, 64, 65 and 48 tokens here, the last ones short. Documents begin
+// inside a piece and at its edge, inside a step along the diagonal and at its edge, at a chunk's first token and at its last.
+TEST(SsdScan, ChunksInPiecesAreTheRecurrence) {
+  Random random(13);
+  ScanProblem<double> p(random, 2, 301, 4, 7, 2, 10);
+  const auto documents = p.seq_idx;
+  const std::vector<Index> begins = {3, 64, 72, 129, 130, 195, 256, 300};
+  for (const Index chunk_size : {128, 256, 130, 192}) {
+    p.chunk_size = chunk_size;
+    for (const int with : {0, 1, 2, 3}) {
+      p.with_seq_idx = with > 0;
+      p.with_initial_state = with != 2;
+      for (Index b = 0; b < 2; ++b)
+        for (Index t = 0; t < 301; ++t)
+          p.seq_idx[b * 301 + t] = with == 3 ? documents[b * 301 + t]
+                                             : static_cast<std::int32_t>(std::ranges::upper_bound(begins, t) - begins.begin());
+      const auto got = ssd_scan_forward(kExact, p.inputs()), want = ssd_scan_recurrence_forward(kExact, p.inputs());
+      EXPECT_LT(relative_l2(got.y, want.y), 1e-13) << chunk_size;
+      EXPECT_LT(relative_l2(got.final_state, want.final_state), 1e-13) << chunk_size;
+    }
+  }
+}
+
+TEST(SsdScan, EnteringStatesAreThoseOfTheChunksNotOfTheirPieces) {
+  Random random(14);
+  ScanProblem<double> p(random, 2, 301, 4, 7, 2, 10);
+  p.chunk_size = 100;
+  const auto got = ssd_scan_forward(kExact, p.inputs());
+  p.chunk_size = 25;
+  const auto fine = ssd_scan_forward(kExact, p.inputs());
+  const Index of_chunk = 4 * 7 * 10;
+  ASSERT_EQ(got.entering_states.shape(), (Shape{2, 4, 4, 7, 10}));
+  for (Index b = 0; b < 2; ++b)
+    for (Index chunk = 0; chunk < 4; ++chunk)
+      for (Index i = 0; i < of_chunk; ++i)
+        EXPECT_NEAR(got.entering_states[(b * 4 + chunk) * of_chunk + i], fine.entering_states[(b * 13 + 4 * chunk) * of_chunk + i], 1e-13);
+  p.chunk_size = 100;
+  const auto d = ssd_scan_backward(kExact, p.inputs(), got, p.d_y), want = ssd_scan_recurrence_backward(kExact, p.inputs(), p.d_y);
+  EXPECT_LT(relative_l2(d.d_B, want.d_B), 1e-12);
+  EXPECT_LT(relative_l2(d.d_A, want.d_A), 1e-11);
+}
+
+// From a decay that loses nothing to one whose factors underflow, alone or together, within a step along the diagonal or over a
+// piece: the error is what rounding makes, and nothing is NaN.
+template <class T>
+void expect_decays(double limit) {
+  Random random(15);
+  ScanProblem<double> p(random, 1, 150, 8, 5, 1, 6);
+  p.chunk_size = 128;
+  p.with_z = false;
+  p.A = Tensor<double>({8}, {-1e-9, -0.25, -2., -9., -40., -90., -700., -1e5});
+  ScanProblem<T> q(random, 1, 150, 8, 5, 1, 6);
+  const auto take = [](const Tensor<double>& from, Tensor<T>& to, Tensor<double>& exact) {
+    std::copy(from.span().begin(), from.span().end(), to.span().begin());
+    std::copy(to.span().begin(), to.span().end(), exact.span().begin());
+  };
+  for (auto [from, to] : {std::pair{&p.x, &q.x}, {&p.dt, &q.dt}, {&p.A, &q.A}, {&p.B, &q.B}, {&p.C, &q.C}, {&p.D, &q.D},
+                          {&p.dt_bias, &q.dt_bias}, {&p.initial_state, &q.initial_state}})
+    take(*from, *to, *from);
+  q.seq_idx = p.seq_idx, q.chunk_size = p.chunk_size, q.with_z = false;
+  for (const bool with_seq_idx : {false, true}) {
+    p.with_seq_idx = q.with_seq_idx = with_seq_idx;
+    const auto want = ssd_scan_recurrence_forward(kExact, p.inputs());
+    const auto got = ssd_scan_forward(Numerics<T>{}, q.inputs());
+    for (Index t = 0; t < 150; ++t)
+      for (Index h = 0; h < 8; ++h)
+        for (Index c = 0; c < 5; ++c) EXPECT_NEAR(got.y(0, t, h, c), want.y(0, t, h, c), limit) << "token " << t << ", head " << h;
+  }
+}
+TEST(SsdScan, DecaysThatUnderflow) {
+  expect_decays<double>(1e-12);
+  expect_decays<float>(1e-4);
+}
+
+// Every term of y, and of a state on its way over a chunk, passes one exp, however many pieces the chunk has.
+TEST(SsdScan, TheScaleOfExpActsOnceInAChunk) {
+  Random random(16);
+  ScanProblem<double> p(random, 1, 200, 2, 5, 1, 6);
+  p.chunk_size = 130;
+  p.with_D = p.with_z = p.with_seq_idx = p.dt_softplus = false;
+  for (double& v : p.dt.span()) v = random.uniform(1, 1.1);
+  for (double& a : p.A.span()) a = random.uniform(-0.02, -0.01);
+  const Numerics<double> biased{.function_bias = 1 << 20};
+  const double scale = biased.function_scale();
+  const auto exact = ssd_scan_forward(kExact, p.inputs()), scaled = ssd_scan_forward(biased, p.inputs());
+  const Index state = 2 * 5 * 6;
+  for (Index i = 0; i < 130 * 2 * 5; ++i) EXPECT_NEAR(scaled.y[i], scale * exact.y[i], 1e-12);
+  for (Index i = state; i < 2 * state; ++i) EXPECT_NEAR(scaled.entering_states[i], scale * exact.entering_states[i], 1e-12);
 }
 
 TEST(SsdScan, BiasGradientByFiniteDifferences) {  // without a clamp, whose edges some token would always touch

@@ -174,14 +174,16 @@ template <class T>
 void scans(const Policy<T>& policy) {
   Random random(5);
   ScanProblem<T> p(random, 2, 75, 6, 16, 2, 20);
-  p.chunk_size = 32;
   for (Tensor<T>* t : {&p.x, &p.dt, &p.B, &p.C, &p.z, &p.d_y}) policy.num.store(t->span());
-  const auto in = p.inputs();
-  const auto out = ssd_scan_forward(policy.num, in);
-  const auto d = ssd_scan_backward(policy.num, in, out, p.d_y, &p.d_final_state);
-  print(policy, "ssd_scan.forward", out.y, out.final_state, out.entering_states, out.ungated_y);
-  print(policy, "ssd_scan.backward", d.d_x, d.d_dt, d.d_B, d.d_C, d.d_z, d.d_A, d.d_D, d.d_dt_bias, d.d_initial_state);
-  const auto by_token = ssd_scan_recurrence_forward(policy.num, in);
+  for (const Index chunk_size : {32, 70}) {  // whole, and in two pieces
+    p.chunk_size = chunk_size;
+    const auto in = p.inputs();
+    const auto out = ssd_scan_forward(policy.num, in);
+    const auto d = ssd_scan_backward(policy.num, in, out, p.d_y, &p.d_final_state);
+    print(policy, "ssd_scan.forward", out.y, out.final_state, out.entering_states, out.ungated_y);
+    print(policy, "ssd_scan.backward", d.d_x, d.d_dt, d.d_B, d.d_C, d.d_z, d.d_A, d.d_D, d.d_dt_bias, d.d_initial_state);
+  }
+  const auto by_token = ssd_scan_recurrence_forward(policy.num, p.inputs());
   print(policy, "ssd_scan recurrence", by_token.y, by_token.final_state);
 
   const Tensor<T> x = draw(policy, random, {2, 6, 16}), dt = draw(policy, random, {2, 6}), B = draw(policy, random, {2, 2, 20}),
