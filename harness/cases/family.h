@@ -35,6 +35,9 @@ struct Family {
   // are of fill `integer`.
   std::function<std::vector<Expectation>(const Call& call, const assay_contract& contract, bool exact)> expect;
 
+  // The outputs whose values `expect` reads, beside the inputs. (A layer's reads all: its steps are judged one by one.)
+  std::vector<std::string> judged_on = {};
+
   // How upstream's kernels compute this call, and fixtures were recorded.
   std::function<assay_contract(const Call& call)> upstream_contract = plain_contract;
 

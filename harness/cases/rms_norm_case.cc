@@ -220,7 +220,8 @@ Family rms_norm_family() {
           .expect = [](const Call& call, const assay_contract& contract, bool exact) {
             return call.op == "rms_norm.forward" ? expect_forward(call, contract, exact)
                                                  : expect_backward(call, contract, exact);
-          }};
+          },
+          .judged_on = {"output.residual"}};
 }
 
 }  // namespace assay::harness

@@ -163,7 +163,12 @@ std::vector<Case> cases(Tier tier) {
 }  // namespace
 
 Family ssd_scan_normed_family() {
-  return {.name = "ssd_scan_normed", .cases = cases, .check = check, .calls = calls, .expect = expect};
+  return {.name = "ssd_scan_normed",
+          .cases = cases,
+          .check = check,
+          .calls = calls,
+          .expect = expect,
+          .judged_on = {"output.y"}};
 }
 
 }  // namespace assay::harness

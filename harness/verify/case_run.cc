@@ -12,6 +12,7 @@
 #include "harness/core/explain.h"
 #include "harness/core/pattern.h"
 #include "harness/core/random.h"
+#include "harness/verify/expected.h"
 
 namespace assay::harness {
 namespace {
@@ -195,19 +196,17 @@ TensorResult judge_recorded(const Expectation& want, const Expectation& upstream
 
 class Judging {
  public:
-  Judging(const Item& item, CaseRun& run) : item_(item), run_(run) {}
+  Judging(const Item& item, CaseRun& run)
+      : item_(item), run_(run), wanted_(*item.family, item.exact), upstream_(*item.family, item.exact) {}
 
   // Gates on one execution; the first one, or the first that fails, gives the tensors of the report.
   void judge_execution(const Execution& e, const std::string& schedule) {
     const auto begin = std::chrono::steady_clock::now();
     std::vector<TensorResult> tensors;
     bool failed = false;
-    std::vector<Expectation> upstream;
-    if (!item_.recorded.empty() && !item_.family->layer)
-      upstream = item_.family->expect(e.judged, item_.family->upstream_contract(e.judged), item_.exact);
-    std::vector<Expectation> wanted = item_.family->expect(e.judged, to_abi(e.contract), item_.exact);
+    const std::vector<Expectation>& wanted = wanted_.of(e.judged, to_abi(e.contract));
     for (std::size_t k = 0; k < wanted.size(); ++k) {
-      Expectation& want = wanted[k];
+      const Expectation& want = wanted[k];
       const std::vector<double> got = e.judged.tensor(want.tensor).to_double();
       tensors.push_back(judge(want, got));
       failed |= tensors.back().status == Status::failed;
@@ -215,7 +214,7 @@ class Judging {
       for (const HostTensor& r : item_.recorded)
         if (r.name == want.tensor && want.relative_alone == item_.family->layer) {
           tensors.push_back(want.relative_alone ? judge_recorded_layer(want, r, got)
-                                                : judge_recorded(want, upstream[k], r, got));
+                                                : judge_recorded(want, by_upstream(e)[k], r, got));
           failed |= tensors.back().status == Status::failed;
         }
     }
@@ -264,8 +263,13 @@ class Judging {
     run_.evidence.push_back(std::move(e));
   }
 
+  const std::vector<Expectation>& by_upstream(const Execution& e) {
+    return upstream_.of(e.judged, item_.family->upstream_contract(e.judged));
+  }
+
   const Item& item_;
   CaseRun& run_;
+  Expected wanted_, upstream_;  // by the candidate's contract, and by that of the kernels that a fixture was recorded from
   bool first_ = true;
 };
 
