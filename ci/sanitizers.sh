@@ -20,6 +20,7 @@ verify() {
 # A planted race that the results of the first schedule do not show: ThreadSanitizer must.
 must_see_the_race() {
   local case_line said
+  ci/build.sh tsan assay_break_sum_not_guarded
   case_line=$(sed -n 's/^sum_not_guarded *|[^|]*| *\([^|]*[^| ]\) *|.*/\1/p' cuda/candidate/planted.txt)
   if said=$(verify tsan planted/libassay_break_sum_not_guarded.so --schedules 1 "$case_line" 2>&1) ||
     [[ $said != *"data race"* ]]; then

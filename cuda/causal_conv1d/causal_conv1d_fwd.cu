@@ -36,7 +36,7 @@ SIMT_DEV void write_final_state(const CausalConv1dDims& dims, const CausalConv1d
                                 std::int64_t c) {
   for (std::int64_t i = 0; i < past(dims); ++i) {
     std::int64_t from = dims.seq_len - past(dims) + i;
-    if constexpr (planted<Break::final_state_shifted>) from -= dims.seq_len < past(dims);
+    if (planted<Break::final_state_shifted>) from -= dims.seq_len < past(dims);
     float x[1];
     load_input(dims, t.in, b, from, c, x);
     t.final_state[(b * dims.channels + c) * past(dims) + i] = from_float<T>(x[0]);
@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(kThreads, 3)
   const std::int64_t first = at.tile * kTileTokens;
   const std::int64_t last = first + kTileTokens < dims.seq_len ? first + kTileTokens : dims.seq_len;
   Weights<kVec> w = load_weights<kVec>(t.in.weight, t.in.bias, dims.taps, at.column);
-  if constexpr (planted<Break::taps_reversed>) {
+  if (planted<Break::taps_reversed>) {
     for (int i = 0; i < kVec; ++i) {
       for (int j = 0; j < kMaxTaps / 2; ++j) {
         const float tap = w.tap[j][i];
@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(kThreads, 3)
       }
     }
   }
-  if constexpr (planted<Break::bias_dropped>) {
+  if (planted<Break::bias_dropped>) {
     for (int i = 0; i < kVec; ++i) w.bias[i] = 0.0f;
   }
 
@@ -86,10 +86,10 @@ __global__ void __launch_bounds__(kThreads, 3)
   int documents[kPast + kBatch] = {};
   SIMT_UNROLL
   for (int i = 0; i < kPast; ++i) {
-    if constexpr (planted<Break::halo_forgotten>) {
+    if (planted<Break::halo_forgotten>) {
       if (first > 0) continue;
     }
-    if constexpr (planted<Break::initial_state_ignored>) {
+    if (planted<Break::initial_state_ignored>) {
       if (first == 0) continue;
     }
     if (i < w.skip) continue;

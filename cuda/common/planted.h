@@ -1,19 +1,15 @@
-// Planted breaks: one wrong line each, compiled in by -DASSAY_BREAK=<name>, to prove that the verdicts see them.
+// Planted breaks: one wrong line each, to prove that the verdicts see them.
 //
-//   if constexpr (planted<Break::eps_outside_root>) ...
+//   if (planted<Break::eps_outside_root>) ...
 //
-// Without the definition every planted<> is false and the line is not there. cuda/candidate/planted.txt says which
-// source each break lives in and where a verdict must see it.
+// Every planted<> is false and the line is not there, but where ASSAY_PLANTED is defined: these objects have all the
+// lines, and a library that they are linked into says by kPlanted which one is in force (cuda/candidate/planted.cc).
+// cuda/candidate/planted.txt says which source each break lives in and where a verdict must see it.
 #pragma once
-
-#ifndef ASSAY_BREAK
-#define ASSAY_BREAK none
-#endif
 
 namespace assay::gpu {
 
 enum class Break {
-  none,
   // rms_norm_fwd.cu
   eps_outside_root,      // 1 / (sqrt(mean) + eps)
   eps_added_to_sum,      // 1 / sqrt((sum + eps) / n)
@@ -132,7 +128,17 @@ enum class Break {
   block_residual_gradient_lost,  // mamba2_block.cc: only what went through the mixer comes back
 };
 
+#ifdef ASSAY_PLANTED
+extern const Break kPlanted;
 template <Break kBreak>
-inline constexpr bool planted = (kBreak == Break::ASSAY_BREAK) && (kBreak != Break::none);
+struct Planted {
+  operator bool() const { return kPlanted == kBreak; }
+};
+template <Break kBreak>
+inline constexpr Planted<kBreak> planted{};
+#else
+template <Break kBreak>
+inline constexpr bool planted = false;
+#endif
 
 }  // namespace assay::gpu

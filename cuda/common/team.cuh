@@ -30,10 +30,7 @@ class WarpTeam {
   }
   SIMT_DEV std::int64_t count() const { return static_cast<std::int64_t>(gridDim.x) * blockDim.x / kWarpSize; }
   // The same bits in every thread of the team.
-  template <bool kGuarded = true>
-  SIMT_DEV float sum(float value) const {
-    return warp_sum(value);
-  }
+  SIMT_DEV float sum(float value, bool /*guarded*/ = true) const { return warp_sum(value); }
 
  private:
   int rank_;
@@ -51,12 +48,11 @@ class BlockTeam {
   SIMT_DEV std::int64_t first() const { return blockIdx.x; }
   SIMT_DEV std::int64_t count() const { return gridDim.x; }
 
-  // kGuarded: the threads first wait for each other, because the last row's sum may still be being read.
-  template <bool kGuarded = true>
-  SIMT_DEV float sum(float value) const {
+  // guarded: the threads first wait for each other, because the last row's sum may still be being read.
+  SIMT_DEV float sum(float value, bool guarded = true) const {
     SIMT_SHARED(float[kMaxThreads / kWarpSize], warp_sums);
     value = warp_sum(value);
-    if constexpr (kGuarded) __syncthreads();
+    if (guarded) __syncthreads();
     if (rank() % kWarpSize == 0) warp_sums[rank() / kWarpSize] = value;
     __syncthreads();
     float total = 0.0f;

@@ -157,7 +157,7 @@ __global__ void __launch_bounds__(Team::kMaxThreads, Team::kMinBlocks)
         SIMT_UNROLL
         for (int j = 0; j < kVec; ++j) {
           d_weight[k][j] = fmaf(terms.d_out[j], terms.vhat[j], d_weight[k][j]);
-          if constexpr (planted<Break::bf16_partials>)
+          if (planted<Break::bf16_partials>)
             d_weight[k][j] = to_float(from_float<__nv_bfloat16>(d_weight[k][j]));
         }
         if constexpr (!kKept) store(partial + i * kVec, d_weight[k]);
@@ -165,8 +165,7 @@ __global__ void __launch_bounds__(Team::kMaxThreads, Team::kMinBlocks)
         SIMT_UNROLL
         for (int j = 0; j < kVec; ++j) sum = fmaf(terms.d_out[j], terms.vhat[j], sum);
       });
-      const float c =
-          team.template sum<!planted<Break::gated_sum_not_guarded>>(sum) / static_cast<float>(dims.group_size);
+      const float c = team.sum(sum, !planted<Break::gated_sum_not_guarded>) / static_cast<float>(dims.group_size);
       for_each_vector<kKept, kVec>(team, vectors, [&](int i, int k) {
         Terms<kVec>& terms = kept[k];
         if constexpr (!kKept) {

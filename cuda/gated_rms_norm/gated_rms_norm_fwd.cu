@@ -31,7 +31,7 @@ SIMT_DEV void load_gated(const GatedRmsNormDims& dims, const GatedRmsNormForward
   load(t.hidden_states + row * dims.row_stride + column, v);
   if (t.gate == nullptr) return;
   float gate[kVec];
-  if constexpr (planted<Break::gate_of_another_row>) row = (row ^ 1) < dims.rows ? row ^ 1 : row;
+  if (planted<Break::gate_of_another_row>) row = (row ^ 1) < dims.rows ? row ^ 1 : row;
   load(t.gate + row * dims.gate_stride + column, gate);
   SIMT_UNROLL
   for (int j = 0; j < kVec; ++j) v[j] *= silu(gate[j]);
@@ -41,7 +41,7 @@ template <int kVec, class T, class W>
 SIMT_DEV void store_output(const GatedRmsNormDims& dims, const GatedRmsNormForward<T, W>& t, std::int64_t row,
                            std::int64_t column, const float (&v)[kVec], float rstd) {
   float weight[kVec], out[kVec];
-  if constexpr (planted<Break::group_off_by_one>) {
+  if (planted<Break::group_off_by_one>) {
     load(t.weight + (column + dims.group_size) % dims.width, weight);
   } else {
     load(t.weight + column, weight);

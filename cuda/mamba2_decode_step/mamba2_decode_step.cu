@@ -331,7 +331,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     }
     part = next;
   }
-  if constexpr (!planted<Break::step_sum_not_guarded>) __syncthreads();
+  if (!planted<Break::step_sum_not_guarded>) __syncthreads();
 
   float squares = 0.0f;
   for (int i = thread; i < vectors && thread < norm_threads; i += norm_threads) {
@@ -353,7 +353,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     SIMT_UNROLL
     for (int j = 0; j < kNormVec; ++j) {
       v[j] = weight[j] * (v[j] * rstd);
-      if constexpr (planted<Break::step_gate_after_norm>) v[j] *= silu(to_float(w.z()[i * kNormVec + j]));
+      if (planted<Break::step_gate_after_norm>) v[j] *= silu(to_float(w.z()[i * kNormVec + j]));
     }
     store(w.out() + i * kNormVec, v);
   }

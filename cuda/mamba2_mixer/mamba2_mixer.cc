@@ -224,10 +224,9 @@ class Mixer {
   const T* xBC() const { return taps.projected + d.inner(); }
   const T* dt() const { return taps.projected + d.inner() + d.conv_channels(); }
   const T* gate() const { return taps.projected + (planted<Break::mixer_gate_of_another_slice> ? d.inner() : 0); }
-  const T* B() const { return taps.convolved + d.inner() + (kSwapped ? keys() : 0); }
-  const T* C() const { return taps.convolved + d.inner() + (kSwapped ? 0 : keys()); }
+  const T* B() const { return taps.convolved + d.inner() + (planted<Break::mixer_keys_swapped> ? keys() : 0); }
+  const T* C() const { return taps.convolved + d.inner() + (planted<Break::mixer_keys_swapped> ? 0 : keys()); }
   std::int64_t keys() const { return d.groups * d.state_size; }
-  static constexpr bool kSwapped = planted<Break::mixer_keys_swapped>;
 
   Mamba2DecodeStepDims decode_dims() const {
     return {.batch = d.batch,

@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(kThreads)
     round_state_kernel(const float* __restrict__ in, std::int64_t size, Out* __restrict__ out) {
   const std::int64_t i = global_thread();
   if (i >= size) return;
-  if constexpr (planted<Break::mixer_state_truncated>) {
+  if (planted<Break::mixer_state_truncated>) {
     out[i] = __ushort_as_bfloat16(static_cast<unsigned short>(__float_as_uint(in[i]) >> 16));
   } else {
     out[i] = from_float<Out>(in[i]);

@@ -122,7 +122,7 @@ __global__ void __launch_bounds__(Team::kMaxThreads, Team::kMinBlocks)
         for (int j = 0; j < kVec; ++j) {
           if (planted<Break::last_row_not_summed> && row + 1 == dims.rows) continue;
           float factor = xhat[k][j];
-          if constexpr (planted<Break::coarse_products>) {
+          if (planted<Break::coarse_products>) {
             factor = __uint_as_float(__float_as_uint(factor) & 0xffffff80u);
           }
           d_weight[k][j] = fmaf(u[k][j], factor, d_weight[k][j]);
@@ -132,7 +132,7 @@ __global__ void __launch_bounds__(Team::kMaxThreads, Team::kMinBlocks)
         SIMT_UNROLL
         for (int j = 0; j < kVec; ++j) sum = fmaf(u[k][j], xhat[k][j], sum);
       });
-      const float c = team.template sum<!planted<Break::sum_not_guarded>>(sum) / static_cast<float>(dims.hidden_size);
+      const float c = team.sum(sum, !planted<Break::sum_not_guarded>) / static_cast<float>(dims.hidden_size);
       for_each_vector<kKept, kVec>(team, vectors, [&](int i, int k) {
         if constexpr (!kKept) {
           load_inputs(dims, t, row, i, rstd, u[k], xhat[k]);

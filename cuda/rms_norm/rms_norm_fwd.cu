@@ -25,12 +25,12 @@ namespace rms_norm {
 namespace {
 
 SIMT_DEV float rstd_of(float sum_of_squares, std::int64_t width, float eps) {
-  if constexpr (planted<Break::eps_outside_root>)
+  if (planted<Break::eps_outside_root>)
     return 1.0f / (1.0f / reciprocal_rms(sum_of_squares, width, 0.0f) + eps);
-  if constexpr (planted<Break::eps_added_to_sum>) return reciprocal_rms(sum_of_squares + eps, width, 0.0f);
+  if (planted<Break::eps_added_to_sum>) return reciprocal_rms(sum_of_squares + eps, width, 0.0f);
   const float rstd = reciprocal_rms(sum_of_squares, width, eps);
-  if constexpr (planted<Break::coarse_rsqrt>) return __uint_as_float(__float_as_uint(rstd) & 0xfffff000u);
-  if constexpr (planted<Break::unfinished_rsqrt>) return __uint_as_float(__float_as_uint(rstd) & 0xfffffff0u);
+  if (planted<Break::coarse_rsqrt>) return __uint_as_float(__float_as_uint(rstd) & 0xfffff000u);
+  if (planted<Break::unfinished_rsqrt>) return __uint_as_float(__float_as_uint(rstd) & 0xfffffff0u);
   return rstd;
 }
 
@@ -54,7 +54,7 @@ SIMT_DEV void store_outputs(const RmsNormDims& dims, const RmsNormForward<T, R, 
   float weight[kVec], out[kVec];
   if (t.out_residual != nullptr) {
     store(t.out_residual + offset, h);
-    if constexpr (planted<Break::residual_not_added>) {
+    if (planted<Break::residual_not_added>) {
       load(t.hidden_states + row * dims.row_stride + i * kVec, out);
       store(t.out_residual + offset, out);
     }
@@ -63,12 +63,12 @@ SIMT_DEV void store_outputs(const RmsNormDims& dims, const RmsNormForward<T, R, 
   SIMT_UNROLL
   for (int j = 0; j < kVec; ++j) {
     out[j] = weight[j] * (h[j] * rstd);
-    if constexpr (planted<Break::output_rounded_twice>) out[j] = weight[j] * to_float(from_float<T>(h[j] * rstd));
-    if constexpr (planted<Break::output_truncated> && sizeof(T) == 2) {
+    if (planted<Break::output_rounded_twice>) out[j] = weight[j] * to_float(from_float<T>(h[j] * rstd));
+    if (planted<Break::output_truncated> && sizeof(T) == 2) {
       out[j] = __uint_as_float(__float_as_uint(out[j]) & 0xffff0000u);
     }
   }
-  if constexpr (planted<Break::tail_not_stored> && kVec == 1) {
+  if (planted<Break::tail_not_stored> && kVec == 1) {
     if (i + 1 == dims.hidden_size) return;
   }
   store(t.out_hidden_states + offset, out);
@@ -108,7 +108,7 @@ __global__ void __launch_bounds__(Team::kMaxThreads, Team::kMinBlocks)
       SIMT_UNROLL
       for (int j = 0; j < kVec; ++j) {
         sum = fmaf(h[j], h[j], sum);
-        if constexpr (planted<Break::bf16_sum>) sum = to_float(from_float<__nv_bfloat16>(sum));
+        if (planted<Break::bf16_sum>) sum = to_float(from_float<__nv_bfloat16>(sum));
       }
     });
     const float rstd = rstd_of(team.sum(sum), dims.hidden_size, t.eps);

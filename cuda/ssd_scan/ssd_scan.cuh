@@ -46,10 +46,10 @@ template <class T>
 SIMT_DEV float step_size(const SsdScanDims& dims, const SsdScanForward<T>& t, std::int64_t token, std::int64_t head) {
   float v = scalar_at(t.dt, token * dims.dt_stride + head);
   const float bias = t.dt_bias.data != nullptr ? scalar_at(t.dt_bias, head) : 0.0f;
-  if constexpr (planted<Break::scan_bias_after_softplus>) return softplus(v) + bias;
+  if (planted<Break::scan_bias_after_softplus>) return softplus(v) + bias;
   v += bias;
-  if constexpr (planted<Break::scan_clamp_before_softplus>) return softplus(fminf(fmaxf(v, t.dt_min), t.dt_max));
-  if constexpr (planted<Break::scan_step_not_clamped>) return t.dt_softplus ? softplus(v) : v;
+  if (planted<Break::scan_clamp_before_softplus>) return softplus(fminf(fmaxf(v, t.dt_min), t.dt_max));
+  if (planted<Break::scan_step_not_clamped>) return t.dt_softplus ? softplus(v) : v;
   return fminf(fmaxf(t.dt_softplus ? softplus(v) : v, t.dt_min), t.dt_max);
 }
 

@@ -140,7 +140,7 @@ class ChunkGradients {
         if (!last) copy_tokens(next_head, next_channel);
         if (warp_ == 0 && last_of_head) finish_steps(head);
         if (warp_ == 1 && last_of_head && !last) compute_steps(head + 1);
-        if constexpr (!planted<Break::scan_bwd_copy_not_awaited>) simt::cp_async_wait_all();
+        if (!planted<Break::scan_bwd_copy_not_awaited>) simt::cp_async_wait_all();
         __syncthreads();
       }
     }
@@ -626,7 +626,7 @@ class ChunkGradients {
       const int m = first + k;
       if (m >= length_) continue;
       r[k] += block_before[k] + block_after[k] + (before[k] + after[k]);
-      if constexpr (planted<Break::scan_bwd_token_misses_own_decay>) r[k] -= s_.from_state[m] + s_.from_state[kQ + m];
+      if (planted<Break::scan_bwd_token_misses_own_decay>) r[k] -= s_.from_state[m] + s_.from_state[kQ + m];
       const float d_delta = fmaf(t_.A[head], r[k], s_.direct[m] + s_.direct[kQ + m]);
       const float d_dt = d_delta * s_.slope[head % 2 * kQ + m];
       store_d_dt(t_, first_ + m, head, d_dt);

@@ -131,14 +131,14 @@ class Chunk {
 #pragma unroll 1
       for (int channel = head * head_dim; channel < (head + 1) * head_dim; channel += kChannels) {
         if (channel > first_head * head_dim) {
-          if constexpr (!planted<Break::scan_copy_not_awaited>) simt::cp_async_wait_all();
+          if (!planted<Break::scan_copy_not_awaited>) simt::cp_async_wait_all();
           __syncthreads();
         }
         const bool last_of_head = channel + kChannels == (head + 1) * head_dim,
                    last = channel + kChannels == end_head * head_dim;
         if (kNormed && !last) copy_x(channel + kChannels);
         pass_state(channel);
-        if constexpr (!planted<Break::scan_state_not_awaited>) __syncthreads();  // H is there
+        if (!planted<Break::scan_state_not_awaited>) __syncthreads();  // H is there
 
         float y[kChannels / 8][4] = {};
         if (has_entering_state()) multiply_C_H(y);
@@ -230,9 +230,9 @@ class Chunk {
     for (int k = 0; k < kPerLane; ++k) {
       const int i = lane_ * kPerLane + k;
       delta[k] = i < length_ ? step_size(dims_, t_, first_ + i, head) : 0.0f;
-      if constexpr (planted<Break::scan_decay_of_next_token>) sum[k] = total;
+      if (planted<Break::scan_decay_of_next_token>) sum[k] = total;
       total += i < length_ ? delta[k] * A : 0.0f;
-      if constexpr (!planted<Break::scan_decay_of_next_token>) sum[k] = total;
+      if (!planted<Break::scan_decay_of_next_token>) sum[k] = total;
     }
     const float before = __shfl_up_sync(0xffffffffu, scan(total, [](float a, float b) { return a + b; }), 1);
     SIMT_UNROLL
@@ -246,7 +246,7 @@ class Chunk {
       deltas[k] = delta[k];
       sums[k] = sum[k];
       weights[k] = remembered ? expf(fminf(last - sum[k], 0.0f)) * delta[k] : 0.0f;
-      if constexpr (planted<Break::scan_increment_not_decayed>) weights[k] = remembered ? delta[k] : 0.0f;
+      if (planted<Break::scan_increment_not_decayed>) weights[k] = remembered ? delta[k] : 0.0f;
     }
     simt::store_vec(s_.delta + lane_ * kPerLane, deltas);
     simt::store_vec(s_.cum + lane_ * kPerLane, sums);
@@ -343,12 +343,12 @@ class Chunk {
         SIMT_UNROLL
         for (int j = 0; j < 4; ++j) {
           h[j] = decay == 0.0f ? h[j] : fmaf(decay, e[j], h[j]);  // a dropped one may be inf
-          if constexpr (planted<Break::scan_state_kept_in_bf16>) h[j] = to_float(from_float<__nv_bfloat16>(h[j]));
+          if (planted<Break::scan_state_kept_in_bf16>) h[j] = to_float(from_float<__nv_bfloat16>(h[j]));
         }
         if (chunk_ + 1 < chunks_) {
           simt::store_vec(piece(link, slice, i), simt::Vec<float, 4>{{h[0], h[1], h[2], h[3]}});
         } else {
-          if constexpr (planted<Break::scan_final_state_without_last_chunk>) h[0] = e[0], h[1] = e[1];
+          if (planted<Break::scan_final_state_without_last_chunk>) h[0] = e[0], h[1] = e[1];
           store_pair(t_.final_state + at, h[0], h[1]);
           store_pair(t_.final_state + at + 8 * N, h[2], h[3]);
         }
@@ -386,7 +386,7 @@ class Chunk {
   }
 
   SIMT_DEV void load_initial(std::int64_t at, float& low, float& high) const {
-    if constexpr (planted<Break::scan_initial_state_of_first_head>) at %= dims_.head_dim * dims_.state_size;
+    if (planted<Break::scan_initial_state_of_first_head>) at %= dims_.head_dim * dims_.state_size;
     if (t_.initial_state.data == nullptr) {
       low = high = 0.0f;
     } else if (t_.initial_state.is_bfloat16) {
@@ -541,7 +541,7 @@ class Chunk {
       }
     };
     for_each_vector([&](int k, int i) {
-      if constexpr (planted<Break::normed_weight_of_next_head>) i = (i + static_cast<int>(dims_.head_dim)) % width;
+      if (planted<Break::normed_weight_of_next_head>) i = (i + static_cast<int>(dims_.head_dim)) % width;
       weight[k] = simt::load_vec<kVec>(norm_.weight + column + i);
     });
 #pragma unroll 1
@@ -577,7 +577,7 @@ class Chunk {
           simt::Vec<T, kVec> out;
           SIMT_UNROLL
           for (int j = 0; j < kVec; ++j) {
-            if constexpr (planted<Break::normed_gate_after_norm>) v[k][j] *= silu(to_float(z[r][k][j]));
+            if (planted<Break::normed_gate_after_norm>) v[k][j] *= silu(to_float(z[r][k][j]));
             out[j] = from_float<T>(to_float(weight[k][j]) * (v[k][j] * rstd));
           }
           simt::store_vec(norm_.out + token * channels + column + i, out);

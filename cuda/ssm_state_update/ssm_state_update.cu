@@ -40,7 +40,7 @@ SIMT_DEV Step step_of(const SsmStateUpdateDims& dims, const SsmStateUpdate<T, S>
   float v = scalar_at(t.dt, b * dims.dt_stride + head);
   if (t.dt_bias.data != nullptr && !planted<Break::bias_after_softplus>) v += scalar_at(t.dt_bias, head);
   float delta = fmaxf(t.dt_softplus ? softplus(v) : v, t.dt_min);
-  if constexpr (planted<Break::bias_after_softplus>) delta += t.dt_bias.data ? scalar_at(t.dt_bias, head) : 0.0f;
+  if (planted<Break::bias_after_softplus>) delta += t.dt_bias.data ? scalar_at(t.dt_bias, head) : 0.0f;
   return {delta, expf(delta * t.A[planted<Break::decay_of_another_head> ? 0 : head])};
 }
 
