@@ -11,7 +11,6 @@
 #include "harness/cases/mamba2_mixer_end_to_end.h"
 #include "harness/cases/mamba2_mixer_expect.h"
 #include "harness/cases/norm_case.h"
-#include "harness/core/random.h"
 #include "reference/block.h"
 #include "reference/rms_norm.h"
 
@@ -87,14 +86,6 @@ const Expectation* find(const std::vector<Expectation>& all, const std::string& 
   return it == all.end() ? nullptr : &*it;
 }
 
-// By one draw of the freedom of `step`, if there is one.
-void move(Tensor<double>& value, const Expectation* step) {
-  if (!step || step->size() != value.size()) return;
-  const Random random(0, "freedom of " + step->tensor);
-  for (std::int64_t i = 0; i < value.size(); ++i)
-    value[i] += random.normal(static_cast<std::uint64_t>(i)) * step->freedom[static_cast<std::size_t>(i)];
-}
-
 template <class T>
 LayerResults<T> evaluate(const reference::Numerics<T>& num, const Call& call,
                          const reference::NemotronV3Config& config) {
@@ -135,33 +126,37 @@ HostTensor in_double(const char* name, const Tensor<double>& values, const Shape
   return t;
 }
 
-// The block in double, every step's result moved by one draw of its freedom. `norms` and `mixers`: the steps' freedoms.
+// The block in double, every step's result moved by a draw. `norms` and `mixers`: the steps.
 LayerResults<double> disturbed(const Call& call, Call mixer, const std::vector<Expectation>& norms,
-                               const std::vector<Expectation>& mixers) {
+                               const std::vector<Expectation>& mixers, int draw) {
+  const auto move = [&](Tensor<double>& value, const char* tensor) {
+    move_by_draw(value, draw, tensor, call.find(tensor), find(norms, tensor));
+  };
   const reference::Numerics<double> num;
   const HostTensor& shape = call.tensor("input.hidden_states");
   const Tensor<double> u = to_reference_rows<double>(shape),
                        weight = to_reference<double>(call.tensor("param.norm.weight"));
   auto norm = reference::rms_norm_forward<double>(num, u, weight, nullptr, call.number("eps"));
-  move(norm.hidden_states, find(norms, "tap.input_normed"));
+  move(norm.hidden_states, "tap.input_normed");
   std::erase_if(mixer.tensors, [](const HostTensor& t) {
     return t.name == "input.hidden_states" || t.name == "grad.output.hidden_states";
   });
   mixer.tensors.push_back(in_double("input.hidden_states", norm.hidden_states, shape.shape));
   if (!is_backward(call)) {
-    LayerResults<double> results = disturbed_mixer(mixer, mixers);
+    LayerResults<double> results = disturbed_mixer(mixer, mixers, draw);
     Tensor<double>& out = results.front().second;
     for (std::int64_t i = 0; i < u.size(); ++i) out[i] += u[i];
+    move(out, "output.hidden_states");
     return {{"output.hidden_states", std::move(out)}};
   }
   mixer.tensors.push_back(call.tensor("grad.output.hidden_states"));
-  LayerResults<double> results = disturbed_mixer(mixer, mixers);
+  LayerResults<double> results = disturbed_mixer(mixer, mixers, draw);
   for (auto& [name, gradient] : results) name = name_in_block(name);
   const Tensor<double> d_normed = results.front().second.reshaped(u.shape()),
                        d_out = to_reference_rows<double>(call.tensor("grad.output.hidden_states"));
   auto d = reference::rms_norm_backward<double>(num, u, weight, norm.rstd, d_normed, &d_out);
-  move(d.d_hidden_states, find(norms, "grad.input.hidden_states"));
-  move(d.d_weight, find(norms, "grad.norm.weight"));
+  move(d.d_hidden_states, "grad.input.hidden_states");
+  move(d.d_weight, "grad.norm.weight");
   results.emplace_back("grad.input.hidden_states", std::move(d.d_hidden_states));
   results.emplace_back("grad.norm.weight", std::move(d.d_weight));
   return results;
@@ -176,7 +171,7 @@ std::vector<Expectation> end_to_end(const Call& call, const Call& mixer, const s
   const char* const stream = is_backward(call) ? "grad.output.hidden_states" : "output.hidden_states";
   config.residual_in_fp32 = call.tensor(stream).dtype == DType::float32;
   return whole_layer(call, evaluate<double>({}, call, config), evaluate<float>(matched_numerics(u.dtype), call, config),
-                     disturbed(call, sizes, norms, mixers));
+                     [&](int draw) { return disturbed(call, sizes, norms, mixers, draw); });
 }
 
 }  // namespace

@@ -73,7 +73,7 @@ class Inputs {
       if (c_.fill == "outlier")
         return kinds.uniform(i % m_.hidden_size) < 4.0 / static_cast<double>(m_.hidden_size) ? 100 * value : value;
       if (c_.fill != "edge") return value;
-      constexpr double kScales[] = {0, 0x1p-130, 0x1p-60, 0x1p4, 1};
+      constexpr double kScales[] = {0, 0x1p-130, 0x1p-60, 0x1p10, 1};
       return value * kScales[kinds.integer(i / m_.hidden_size, 0, std::size(kScales) - 1)];
     });
   }

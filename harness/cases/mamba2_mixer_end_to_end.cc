@@ -2,6 +2,12 @@
 // them is carried through the layer in double: each step's result, moved by a normal number times its freedom, is what
 // the next step gets. How far the end moves is the end's freedom; over a tensor its root mean square is what gate 3
 // asks for.
+//
+// Independent errors. Gate 3 compares the sizes of two errors, the candidate's and the matched reference's. Where terms
+// cancel, a single number may decide both: one C . B of a token behind much larger ones, rounded by one of the two
+// where its chunk ends and not by the other. Draws e_k of all errors, roundings included, are errors with the
+// covariance S of those of a correct layer: E |e_k|^2 = tr S, E (e_k . e_l)^2 = tr S^2, and (tr S)^2 / tr S^2 is the
+// number of equally large independent errors whose sum of squares scatters as theirs.
 #include "harness/cases/mamba2_mixer_end_to_end.h"
 
 #include <algorithm>
@@ -118,11 +124,11 @@ Tensor<double> joined(const std::vector<const Tensor<double>*>& parts, const std
   return result;
 }
 
-// The layer in double, every step's result moved by one draw of its freedom.
+// The layer in double, every step's result moved by a draw.
 class Disturbed {
  public:
-  Disturbed(const Layer<double>& layer, const std::vector<Expectation>& steps)
-      : layer_(layer), steps_(steps), n_(layer.call) {}
+  Disturbed(const Layer<double>& layer, const std::vector<Expectation>& steps, int draw)
+      : layer_(layer), steps_(steps), draw_(draw), n_(layer.call) {}
 
   LayerResults<double> run() {
     forward();
@@ -175,8 +181,8 @@ class Disturbed {
       scan_ = reference::ssd_scan_forward<double>(num_, scan_inputs());
       ssm_state_ = scan_.final_state;
     }
-    moved("tap.scanned", scan_.y);
-    moved("ssm_state", ssm_state_);
+    moved("tap.scanned", scan_.y, n_.head_dim());
+    moved("ssm_state", ssm_state_, n_.head_dim() * n_.state_size);
 
     auto norm = reference::gated_rms_norm_forward<double>(num_, scan_.y.reshaped(rows()), &z_, parameter("norm.weight"),
                                                           n_.inner / n_.groups, l.config.layer_norm_epsilon);
@@ -197,7 +203,7 @@ class Disturbed {
     moved("tap.d_A", d_scan.d_A);
     Tensor<double> d_convolved =
         joined({&d_scan.d_x, &d_scan.d_B, &d_scan.d_C}, {n_.inner, n_.keys(), n_.keys()}, tokens({n_.channels}));
-    moved("tap.d_convolved", d_convolved);
+    moved("tap.d_convolved", d_convolved, n_.head_dim());
     auto d_conv = reference::causal_conv1d_backward<double>(num_, conv_inputs(), d_convolved);
     Tensor<double> d_projected = joined({&d_norm.d_gate, &d_conv.d_x, &d_scan.d_dt}, {n_.inner, n_.channels, n_.heads},
                                         tokens({n_.projected()}));
@@ -276,17 +282,15 @@ class Disturbed {
     return result;
   }
 
-  void moved(const std::string& tensor, Tensor<double>& value) const {
-    for (const Expectation& e : steps_) {
-      if (e.tensor != tensor || e.size() != value.size()) continue;
-      const Random random(0, "freedom of " + tensor);
-      for (std::int64_t i = 0; i < value.size(); ++i)
-        value[i] += random.normal(static_cast<std::uint64_t>(i)) * e.freedom[static_cast<std::size_t>(i)];
-    }
+  // `shared`: exponents and rounded keys move all channels of a head alike.
+  void moved(const std::string& tensor, Tensor<double>& value, std::int64_t shared = 1) const {
+    const auto step = std::find_if(steps_.begin(), steps_.end(), [&](const auto& e) { return e.tensor == tensor; });
+    move_by_draw(value, draw_, tensor, layer_.call.find(tensor), step == steps_.end() ? nullptr : &*step, shared);
   }
 
   const Layer<double>& layer_;
   const std::vector<Expectation>& steps_;
+  int draw_;
   MixerSizes n_;
   Numerics<double> num_;
   // What the backward sees of the forward.
@@ -298,10 +302,29 @@ const Tensor<double>& named(const LayerResults<double>& results, const std::stri
   return std::find_if(results.begin(), results.end(), [&](const auto& r) { return r.first == name; })->second;
 }
 
-double rms(const std::vector<double>& values) {
-  double squares = 0;
-  for (const double v : values) squares += v * v;
-  return std::sqrt(squares / static_cast<double>(std::max<std::size_t>(values.size(), 1)));
+// By how much a draw moved an element, NaN being free of error.
+double moved_by(const Tensor<double>& value, const Expectation& e, std::int64_t i) {
+  return std::isnan(value[i]) ? 0 : value[i] - e.oracle[static_cast<std::size_t>(i)];
+}
+
+// (tr S)^2 / tr S^2 and, by which small tensors are pooled, the root mean square, of draws of all errors.
+void set_independent(Expectation& e, const std::vector<LayerResults<double>>& draws) {
+  std::vector<const Tensor<double>*> errors;
+  for (const auto& results : draws) errors.push_back(&named(results, e.tensor));
+  double trace = 0, trace2 = 0, pairs = 0;
+  for (std::size_t k = 0; k < errors.size(); ++k)
+    for (std::size_t l = 0; l <= k; ++l) {
+      double product = 0;
+      for (std::int64_t i = 0; i < e.size(); ++i) product += moved_by(*errors[k], e, i) * moved_by(*errors[l], e, i);
+      if (k == l)
+        trace += product;
+      else
+        trace2 += product * product, ++pairs;
+    }
+  trace /= static_cast<double>(errors.size()), trace2 /= pairs;
+  const auto count = static_cast<double>(e.size());
+  if (trace2 > 0) e.independent = std::min(count, trace * trace / trace2);
+  e.limit.assign(e.oracle.size(), std::sqrt(trace / std::max(count, 1.0)));  // no element is held to it
 }
 
 }  // namespace
@@ -324,23 +347,45 @@ reference::NemotronV3Config mixer_config(const Call& layer) {
   return c;
 }
 
-LayerResults<double> disturbed_mixer(const Call& layer, const std::vector<Expectation>& steps) {
-  return Disturbed(Layer<double>(layer), steps).run();
+void move_by_draw(Tensor<double>& value, int draw, const std::string& tensor, const HostTensor* stored,
+                  const Expectation* step, std::int64_t shared) {
+  if (step && step->size() != value.size()) step = nullptr;
+  const Random random(static_cast<std::uint64_t>(draw), (draw == 0 ? "freedom of " : "error of ") + tensor),
+      rounding(static_cast<std::uint64_t>(draw), "rounding of " + tensor);
+  for (std::int64_t i = 0; i < value.size(); ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    if (draw == 0) {
+      if (step) value[i] += random.normal(at) * step->freedom[at];
+      continue;
+    }
+    const double half_ulp = stored ? 0.5 * ulp(stored->dtype, value[i]) : 0, sign = value[i] < 0 ? -1 : 1;
+    if (step) {
+      const double matched = std::max(0.0, std::fabs(step->matched[at] - step->oracle[at]) - half_ulp);
+      value[i] += sign * random.normal(at / static_cast<std::size_t>(shared)) * std::hypot(matched, step->freedom[at]);
+    }
+    value[i] += (2 * rounding.uniform(at) - 1) * half_ulp;
+  }
+}
+
+LayerResults<double> disturbed_mixer(const Call& layer, const std::vector<Expectation>& steps, int draw) {
+  return Disturbed(Layer<double>(layer), steps, draw).run();
 }
 
 std::vector<Expectation> whole_layer(const Call& layer, const LayerResults<double>& oracle,
-                                     const LayerResults<float>& matched, const LayerResults<double>& disturbed) {
+                                     const LayerResults<float>& matched,
+                                     const std::function<LayerResults<double>(int)>& disturbed) {
+  std::vector<LayerResults<double>> draws;
+  for (int draw = 1; draw <= kErrorDraws; ++draw) draws.push_back(disturbed(draw));
+  const LayerResults<double> free = disturbed(0);
   std::vector<Expectation> result;
   for (std::size_t k = 0; k < oracle.size(); ++k) {
     Expectation& e = result.emplace_back(expectation_of(layer, oracle[k].first, false));
     e.relative_alone = true;
     e.oracle = to_double(oracle[k].second);
     e.matched = to_double(matched[k].second);
-    const Tensor<double>& moved = named(disturbed, e.tensor);
-    for (std::int64_t i = 0; i < e.size(); ++i)
-      e.freedom.push_back(std::isnan(moved[i]) ? 0 : std::fabs(moved[i] - oracle[k].second[i]));
-    // By which small tensors are pooled; no element is held to it.
-    e.limit.assign(e.oracle.size(), rms(e.oracle) * (e.dtype == DType::bfloat16 ? 0x1p-8 : kUnit));
+    const Tensor<double>& moved = named(free, e.tensor);
+    for (std::int64_t i = 0; i < e.size(); ++i) e.freedom.push_back(std::fabs(moved_by(moved, e, i)));
+    set_independent(e, draws);
   }
   return result;
 }
@@ -348,7 +393,7 @@ std::vector<Expectation> whole_layer(const Call& layer, const LayerResults<doubl
 std::vector<Expectation> mixer_end_to_end(const Call& layer, const std::vector<Expectation>& steps) {
   const Layer<double> exact(layer);
   const auto matched = Layer<float>(layer).evaluate(matched_numerics(layer.tensor("input.hidden_states").dtype));
-  return whole_layer(layer, exact.evaluate({}), matched, disturbed_mixer(layer, steps));
+  return whole_layer(layer, exact.evaluate({}), matched, [&](int draw) { return Disturbed(exact, steps, draw).run(); });
 }
 
 }  // namespace assay::harness

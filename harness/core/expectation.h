@@ -28,6 +28,9 @@ struct Expectation {
   // A layer's output against that of the whole layer: gate 3 alone, since errors of the steps before are the inputs of
   // those that follow. `limit` then only says by what small tensors are pooled.
   bool relative_alone = false;
+  // Of how many independent errors those of the elements are made, where one error may be in many of them; 0: each
+  // element has its own. telling_elements().
+  double independent = 0;
   std::string label() const { return relative_alone ? tensor + " (end to end)" : tensor; }
 
   std::int64_t size() const { return static_cast<std::int64_t>(oracle.size()); }

@@ -59,7 +59,9 @@ bool element_passes(const Expectation& want, std::int64_t i, double got) {
   return range.low <= got && got <= range.high;
 }
 
-bool noise_dominated(const Expectation& want) { return !want.exact && rms(want.oracle) < kSigmas * rms(want.limit); }
+bool noise_dominated(const Expectation& want) {
+  return !want.exact && !want.relative_alone && rms(want.oracle) < kSigmas * rms(want.limit);
+}
 
 double matched_error(const Expectation& want) {
   double squares = 0;
@@ -88,6 +90,7 @@ bool tells_apart(const Expectation& want) {
 }
 
 double telling_elements(const Expectation& want) {
+  if (want.independent > 0) return want.independent;
   double squares = 0, fourth = 0;
   for (const double limit : want.limit) squares += limit * limit, fourth += limit * limit * limit * limit;
   return fourth == 0 || !std::isfinite(fourth) ? static_cast<double>(want.size()) : squares * squares / fourth;
@@ -156,6 +159,7 @@ TensorResult judge(const Expectation& want, std::span<const double> got) {
 
 void Pool::add(const Expectation& want, std::span<const double> got) {
   ++cases;
+  const std::int64_t before = elements;
   for (std::int64_t i = 0; i < want.size(); ++i) {
     const double limit = want.limit[i], error = error_of(got[i], want.oracle[i]);
     if (!(limit > 0) || !std::isfinite(limit) || std::isnan(error)) continue;
@@ -166,6 +170,8 @@ void Pool::add(const Expectation& want, std::span<const double> got) {
     baseline_squares += b.squares;
     baseline_max = std::max(baseline_max, b.maximum);
   }
+  const auto added = static_cast<double>(elements - before);
+  shares += want.independent > 0 ? added * added / want.independent : added;
 }
 
 TensorResult Pool::judge(const std::string& tensor) const {
@@ -174,7 +180,8 @@ TensorResult Pool::judge(const std::string& tensor) const {
   result.elements = elements;
   result.gate = "relative";
   result.headroom = candidate_max > 0 ? 1 / candidate_max : std::numeric_limits<double>::infinity();
-  if (elements < kRelativeGateElements) return result;
+  const double independent = shares > 0 ? std::pow(static_cast<double>(elements), 2) / shares : 0;
+  if (elements < kRelativeGateElements || independent < kTellingElements) return result;
   result.rms_ratio = baseline_squares > 0    ? std::sqrt(candidate_squares / baseline_squares)
                      : candidate_squares > 0 ? HUGE_VAL
                                              : 0;

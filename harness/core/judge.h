@@ -36,7 +36,7 @@ double matched_error(const Expectation& want);
 bool tells_apart(const Expectation& want);
 
 // Of how many elements the errors decide rms and maximum, by their limits l: (sum l^2)^2 / sum l^4, all of them where
-// limits are alike.
+// limits are alike. Where elements share errors, what the expectation says.
 double telling_elements(const Expectation& want);
 
 // Too small for the relative gate: rms and maximum of few rounding errors, the candidate's and the matched reference's,
@@ -47,9 +47,10 @@ bool is_small(const Expectation& want);
 // Small tensors of one name, pooled over a run, each error divided by its element's limit.
 struct Pool {
   std::int64_t elements = 0, cases = 0;
+  double shares = 0;  // sum over tensors of elements^2 / independent errors
   double candidate_squares = 0, baseline_squares = 0, candidate_max = 0, baseline_max = 0;
   void add(const Expectation& want, std::span<const double> got);
-  // Passed and ungated while it holds fewer than 256 elements.
+  // Passed and ungated while it holds fewer than 256 elements, or fewer than 64 independent errors.
   TensorResult judge(const std::string& tensor) const;
 };
 

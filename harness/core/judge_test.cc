@@ -191,6 +191,29 @@ TEST(Judge, FewLargeElementsAreASmallTensor) {
   EXPECT_EQ(pool.judge("output.y").status, Status::failed);  // seen, though the eight hide it
 }
 
+// 1,024 elements that share eight errors say as much as eight elements, alone and pooled.
+TEST(Judge, SharedErrorsCountOnce) {
+  Expectation e = bf16_expectation(32, 32);
+  e.dtype = DType::float32;
+  e.independent = 8;
+  std::vector<double> got = e.oracle;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    e.limit[i] = 100 * kUnit;
+    e.freedom[i] = 0;
+    e.matched[i] = e.oracle[i] + kUnit;
+    got[i] += 20 * kUnit;
+  }
+  EXPECT_TRUE(is_small(e));
+  EXPECT_EQ(judge(e, got).status, Status::passed);
+  Pool pool;
+  for (int k = 0; k < 7; ++k) pool.add(e, got);
+  EXPECT_EQ(pool.judge("output.y").status, Status::passed);  // 56
+  pool.add(e, got);
+  EXPECT_EQ(pool.judge("output.y").status, Status::failed);  // 64
+  e.independent = 64;
+  EXPECT_EQ(judge(e, got).status, Status::failed);
+}
+
 TEST(Judge, ExactFillWantsTheExactBits) {
   Expectation e{.tensor = "output.y", .dtype = DType::bfloat16, .shape = {3}, .axes = {"width"}};
   e.oracle = {3, 1 + 0x1p-8, 5};  // the second is a tie

@@ -26,6 +26,7 @@ struct Account {
 void merge(Pool& into, const Pool& from) {
   into.elements += from.elements;
   into.cases += from.cases;
+  into.shares += from.shares;
   into.candidate_squares += from.candidate_squares;
   into.baseline_squares += from.baseline_squares;
   into.candidate_max = std::max(into.candidate_max, from.candidate_max);
