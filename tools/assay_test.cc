@@ -239,9 +239,10 @@ TEST_F(Assay, FixturesAreShownAndChecked) {
 
 TEST_F(Assay, AnInterruptedRunKeepsWhatItHas) {
   const fs::path json = folder_ / "r.json", junit = folder_ / "r.xml";
-  const pid_t child =
-      start({"verify", "dtype=f32", "--seeds", "50", "--json", json.string(), "--junit", junit.string()});
-  for (int i = 0; i < 600 && harness::content(folder_ / "stderr").empty(); ++i) {  // the first line of progress
+  // Half a minute for one worker; the first line of progress comes with the first tenth.
+  const pid_t child = start({"verify", "rms_norm/forward", "dtype=f32", "--seeds", "150", "--jobs", "1", "--json",
+                             json.string(), "--junit", junit.string()});
+  for (int i = 0; i < 600 && harness::content(folder_ / "stderr").empty(); ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
   }
   ::kill(child, SIGINT);
