@@ -168,7 +168,8 @@ Family ssd_scan_normed_family() {
           .check = check,
           .calls = calls,
           .expect = expect,
-          .judged_on = {"output.y"}};
+          .judged_on = {"output.y"},
+          .upstream_contract = [](const Call& call) { return family("ssd_scan").upstream_contract(scan_call(call)); }};
 }
 
 }  // namespace assay::harness

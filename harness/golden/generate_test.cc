@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <map>
 #include <set>
 
+#include "harness/cases/family.h"
 #include "harness/golden/diff.h"
 #include "harness/golden/golden.h"
 #include "harness/io/file.h"
@@ -143,6 +145,28 @@ TEST(Recipe, OfADraftIsCheckedInAllItsParts) {
   fails([](Recipe& r) { r.head.config["hidden_size"] = 41; }, "/recipe/inputs");
   fails([](Recipe& r) { r.head.attributes["more"] = 1; }, "/attributes");
   fails([](Recipe& r) { r.case_line = "draft/unknown dtype=f32 fill=model seed=1"; }, "/recipe/case: no draft");
+}
+
+// Of every operation, the largest case that is quick: what the matched reference errs is within the limits of upstream's
+// contract. (Layers are recorded by drafts.)
+TEST(Recipe, OfEveryOperationPasses) {
+  for (const Family& f : families()) {
+    if (f.layer) continue;
+    std::map<std::string, std::pair<std::int64_t, Case>> largest;
+    for (const Case& c : f.cases(Tier::quick)) {
+      if (c.dtype != DType::bfloat16 || c.fill != "model") continue;
+      std::int64_t size = 0;
+      for (const Call& call : f.calls(c))
+        for (const HostTensor& t : call.tensors) size += t.size();
+      auto& best = largest[c.operation()];
+      if (size > best.first && size <= 200'000) best = {size, c};
+    }
+    EXPECT_FALSE(largest.empty()) << f.name;
+    for (const auto& [operation, chosen] : largest) {
+      const CaseResult result = check_recipe(record_recipe(operation, chosen.second));
+      EXPECT_EQ(result.status, Status::passed) << to_line(chosen.second) << ": " << result.message;
+    }
+  }
 }
 
 TEST(Recipe, WrongOnesFailAndSayWhere) {
