@@ -38,10 +38,7 @@ struct WidePack<double> {
   friend WidePack clamp(WidePack x, WidePack low, WidePack high) { return {_mm512_min_pd(high.v, _mm512_max_pd(low.v, x.v))}; }
   friend Mask operator<(WidePack a, WidePack b) { return _mm512_cmp_pd_mask(a.v, b.v, _CMP_LT_OQ); }
   friend WidePack select(Mask mask, WidePack yes, WidePack no) { return {_mm512_mask_blend_pd(mask, no.v, yes.v)}; }
-  friend WidePack exp2_integer(WidePack n) {
-    const __m512d shifted = _mm512_add_pd(n.v, _mm512_set1_pd(0x1.8p52 + 1023));
-    return {_mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(shifted), 52))};
-  }
+  friend WidePack scaled_by_power(WidePack x, WidePack n) { return {_mm512_scalef_pd(x.v, n.v)}; }
 };
 
 template <>
@@ -68,10 +65,7 @@ struct WidePack<float> {
   friend WidePack clamp(WidePack x, WidePack low, WidePack high) { return {_mm512_min_ps(high.v, _mm512_max_ps(low.v, x.v))}; }
   friend Mask operator<(WidePack a, WidePack b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ); }
   friend WidePack select(Mask mask, WidePack yes, WidePack no) { return {_mm512_mask_blend_ps(mask, no.v, yes.v)}; }
-  friend WidePack exp2_integer(WidePack n) {
-    const __m512 shifted = _mm512_add_ps(n.v, _mm512_set1_ps(0x1.8p23f + 127));
-    return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(shifted), 23))};
-  }
+  friend WidePack scaled_by_power(WidePack x, WidePack n) { return {_mm512_scalef_ps(x.v, n.v)}; }
 };
 
 template <class T, class F>

@@ -56,15 +56,22 @@ template <class P>
   return fma(r * r, polynomial(r, K::exp_tail), r);
 }
 
+// x 2^n in one rounding, |x| about 1: in two steps, since 2^n itself may be no normal number; only the second one can round.
+template <class P>
+[[gnu::always_inline]] inline P scaled_by_power(P x, P n) {
+  using T = typename P::Scalar;
+  using K = ElementaryConstants<T>;
+  const P half = fma(n, P::all(T(0.5)), P::all(K::round)) - P::all(K::round);
+  return x * exp2_integer(half) * exp2_integer(n - half);
+}
+
 template <class P>
 [[gnu::always_inline]] inline P exp(P x) {
   using T = typename P::Scalar;
   using K = ElementaryConstants<T>;
   P n;
   const P e = P::all(1) + reduced_expm1(clamp(x, P::all(K::exp_low), P::all(K::exp_high)), n);
-  // Two steps, since 2^n itself may be no normal number; only the second one can round.
-  const P half = fma(n, P::all(T(0.5)), P::all(K::round)) - P::all(K::round);
-  return e * exp2_integer(half) * exp2_integer(n - half);
+  return scaled_by_power(e, n);
 }
 
 template <class T>

@@ -47,18 +47,19 @@ GatedRmsNormForward<T> gated_rms_norm_forward(const Numerics<T>& num, const Tens
       const T* x = hidden_states.data() + row * width;
       const std::span<T> y(out.hidden_states.data() + row * width, static_cast<std::size_t>(width));
       for (Index first = 0, group = 0; group < groups; first += group_size, ++group) {
-        const T *v = x + first, *w = weight.data() + first;
-        const std::span<T> y_group = y.subspan(first, group_size);
-        if (gate) {  // v takes the place of y until it is normed
-          silu({gate->data() + row * width + first, y_group.size()}, y_group, num.function_scale());
-          for_packs<T>(group_size, [=, to = y_group.data()](auto lanes) { lanes.store(to, lanes.load(v) * lanes.load(to)); });
-          v = y_group.data();
-        }
-        const T rstd = num.rsqrt(sum_of_squares(v, group_size) / static_cast<T>(group_size) + eps);
-        for_packs<T>(group_size, [=, to = y_group.data(), r = Pack<T>::all(rstd)](auto lanes) {
-          lanes.store(to, lanes.load(w) * (lanes.load(v) * r));
-        });
-        out.rstd(group, row) = rstd;
+        const T *v = x + first, *w = weight.data() + first, *opened = y.data() + first;
+        const std::span<T> y_group = y.subspan(first, group_size);  // silu(gate) stands there until y does
+        if (gate) silu({gate->data() + row * width + first, y_group.size()}, y_group, num.function_scale());
+        const auto norm = [&](auto value) {
+          const T squares = sum_in_lanes<T>(group_size, [=](Pack<T> sum, const auto& load) { return fma(value(load), value(load), sum); });
+          const T rstd = num.rsqrt(squares / static_cast<T>(group_size) + eps);
+          for_packs<T>(group_size, [=, to = y_group.data(), r = Pack<T>::all(rstd)](auto lanes) {
+            lanes.store(to, lanes.load(w) * (value([&](const T* p) { return lanes.load(p); }) * r));
+          });
+          out.rstd(group, row) = rstd;
+        };
+        if (gate) norm([=](const auto& load) { return load(v) * load(opened); });
+        else norm([=](const auto& load) { return load(v); });
       }
       num.store(y);
     }

@@ -147,8 +147,8 @@ TEST(Recipe, OfADraftIsCheckedInAllItsParts) {
   fails([](Recipe& r) { r.case_line = "draft/unknown dtype=f32 fill=model seed=1"; }, "/recipe/case: no draft");
 }
 
-// Of every operation, the largest case that is quick: what the matched reference errs is within the limits of upstream's
-// contract. (Layers are recorded by drafts.)
+// Of every operation, the largest of the quick cases that is not large: what the matched reference errs is within the
+// limits of upstream's contract. (Layers are recorded by drafts.)
 TEST(Recipe, OfEveryOperationPasses) {
   for (const Family& f : families()) {
     if (f.layer) continue;
