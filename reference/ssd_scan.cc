@@ -56,6 +56,7 @@ class HeadsForward {
         height_(M_.step()), pieces_of_a_chunk_(in.chunk_size / plan.chunk_size),
         tokens_((std::min(plan.chunk_size, plan.seq_len) + kDiagonalStep - 1) / kDiagonalStep * kDiagonalStep),
         products_({tokens_, tokens_}), by_token_({kByToken, tokens_}) {
+    require(height_ == 4 || height_ == 8, "ssd_scan_forward: a kernel of ", height_, " rows; want 4 or 8");
     x_.resize(P_, tokens_);
     tile_ = Tensor<T>::uninitialized({height_, x_.step()});
   }
