@@ -148,9 +148,8 @@ TEST(Judge, RelativeGateSeesWhatTheBoundForgives) {
   EXPECT_EQ(judge(e, got).status, Status::passed);
 }
 
-TEST(Judge, SmallTensorsArePooled) {
-  Expectation e = bf16_expectation(4, 8);
-  e.dtype = DType::float32;
+// What a candidate gives that errs twenty times as much as the matched reference, in float and far within its limits.
+std::vector<double> twenty_times_the_matched_error(Expectation& e) {
   std::vector<double> got = e.oracle;
   for (std::size_t i = 0; i < got.size(); ++i) {
     e.limit[i] = 100 * kUnit;
@@ -158,6 +157,13 @@ TEST(Judge, SmallTensorsArePooled) {
     e.matched[i] = e.oracle[i] + kUnit;
     got[i] += 20 * kUnit;
   }
+  return got;
+}
+
+TEST(Judge, SmallTensorsArePooled) {
+  Expectation e = bf16_expectation(4, 8);
+  e.dtype = DType::float32;
+  const std::vector<double> got = twenty_times_the_matched_error(e);
   EXPECT_EQ(judge(e, got).status, Status::passed);  // 32 elements say nothing on their own
   Pool pool;
   for (int k = 0; k < 7; ++k) pool.add(e, got);
@@ -196,13 +202,7 @@ TEST(Judge, SharedErrorsCountOnce) {
   Expectation e = bf16_expectation(32, 32);
   e.dtype = DType::float32;
   e.independent = 8;
-  std::vector<double> got = e.oracle;
-  for (std::size_t i = 0; i < got.size(); ++i) {
-    e.limit[i] = 100 * kUnit;
-    e.freedom[i] = 0;
-    e.matched[i] = e.oracle[i] + kUnit;
-    got[i] += 20 * kUnit;
-  }
+  const std::vector<double> got = twenty_times_the_matched_error(e);
   EXPECT_TRUE(is_small(e));
   EXPECT_EQ(judge(e, got).status, Status::passed);
   Pool pool;
