@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "reference/ahead.h"
 #include "reference/gemm_kernel.h"
 #include "reference/large_memory.h"
 #include "reference/parallel.h"
@@ -45,26 +46,6 @@ std::vector<Task> cut(Index rows, Index row_multiple, Index panels, Index team) 
       tasks.push_back({row, std::min(row + group_rows, rows), panel, std::min(panel + kStripPanels, panels)});
   return tasks;
 }
-
-// Rows of memory that are wanted soon: asked for a few cache lines at a time, they come while the core computes.
-template <class T>
-class Ahead {
- public:
-  Ahead(const T* data, Index rows, Index row_size, Index stride) : data_(data), rows_(rows), row_size_(row_size), stride_(stride) {}
-  Index lines() const { return rows_ * pieces(row_size_, kLine); }
-  void fetch(Index lines) {
-    for (; lines > 0 && row_ < rows_; --lines) {
-      __builtin_prefetch(data_ + row_ * stride_ + column_, 0, 2);  // into the L2 cache
-      column_ += kLine;
-      if (column_ >= row_size_) column_ = 0, ++row_;
-    }
-  }
-
- private:
-  static constexpr Index kLine = kCacheLine / sizeof(T);
-  const T* data_;
-  Index rows_, row_size_, stride_, row_ = 0, column_ = 0;
-};
 
 // Rows [row, row + rows) of A, from begin to end deep: for each kDepthBlock of the depth its panels one behind the other.
 template <class T>
@@ -136,7 +117,7 @@ struct Product {
             if (i >= half) ahead.fetch(lines);
             kernel.tile(rows.deep(l), rows.panel(i, l), block(l) + (j - first) * rows.deep(l), panel_width(j),
                         c.data + (rows.row + i) * c.stride + j, c.stride, std::min(kernel.rows, rows.rows - i),
-                        std::min(kernel.columns, c.cols - j), sum == Sum::accumulate || l > 0);
+                        std::min(kernel.columns, c.cols - j), sum == Sum::accumulate || l > 0 ? kKeepAll<T> : nullptr);
           }
     }
   }

@@ -16,6 +16,7 @@ struct Register<double> {
   static Type load(const double* p) { return _mm256_loadu_pd(p); }
   static void store(double* p, Type x) { _mm256_storeu_pd(p, x); }
   static Type add(Type a, Type b) { return _mm256_add_pd(a, b); }
+  static Type multiply(Type a, Type b) { return _mm256_mul_pd(a, b); }
   static Type fma(Type a, Type b, Type c) { return _mm256_fmadd_pd(a, b, c); }
 };
 template <>
@@ -26,6 +27,7 @@ struct Register<float> {
   static Type load(const float* p) { return _mm256_loadu_ps(p); }
   static void store(float* p, Type x) { _mm256_storeu_ps(p, x); }
   static Type add(Type a, Type b) { return _mm256_add_ps(a, b); }
+  static Type multiply(Type a, Type b) { return _mm256_mul_ps(a, b); }
   static Type fma(Type a, Type b, Type c) { return _mm256_fmadd_ps(a, b, c); }
 };
 

@@ -19,9 +19,14 @@ struct GemmKernel {
 
   // Element (i, l) of the panel, i < extent <= width, l < depth, at source[i * stride + l * depth_stride]; one of the two is 1.
   void (*pack)(const T* source, Index stride, Index depth_stride, Index extent, Index depth, Index width, T* panel);
-  // C[m, n] = A B, or C += A B; a [depth][rows], b [depth][width], width >= n a multiple of register_width, at most columns.
-  void (*tile)(Index depth, const T* a, const T* b, Index width, T* c, Index c_stride, Index m, Index n, bool accumulate);
+  // C[m, n] = diag(keep) C + A B, or A B where keep is null; a [depth][rows], b [depth][width], width >= n a multiple of
+  // register_width, at most columns. keep [rows].
+  void (*tile)(Index depth, const T* a, const T* b, Index width, T* c, Index c_stride, Index m, Index n, const T* keep);
 };
+
+// Keeps all of C: C += A B.
+template <class T>
+inline constexpr T kKeepAll[] = {1, 1, 1, 1, 1, 1, 1, 1};
 
 // Those that this machine can run, the fastest first.
 template <class T>

@@ -22,6 +22,7 @@ struct Pack<double> {
   // The first n of the lanes, the others 0. 0 <= n <= width.
   static Pack load(const double* p, int n) { return {_mm256_maskload_pd(p, first(n))}; }
   void store(double* p) const { _mm256_storeu_pd(p, v); }
+  void stream(double* p) const { _mm256_stream_pd(p, v); }  // past the caches; p aligned
   void store(double* p, int n) const { _mm256_maskstore_pd(p, first(n), v); }
   double lane0() const { return _mm256_cvtsd_f64(v); }
   double sum() const {  // (0 + 2) + (1 + 3)
@@ -45,6 +46,16 @@ struct Pack<double> {
   friend Pack operator<(Pack a, Pack b) { return {_mm256_cmp_pd(a.v, b.v, _CMP_LT_OQ)}; }
   friend Pack operator==(Pack a, Pack b) { return {_mm256_cmp_pd(a.v, b.v, _CMP_EQ_OQ)}; }
   friend Pack select(Pack mask, Pack yes, Pack no) { return {_mm256_blendv_pd(no.v, yes.v, mask.v)}; }
+
+  // Of 4 x 4 elements.
+  friend void transpose(Pack (&rows)[width]) {
+    const __m256d a = _mm256_unpacklo_pd(rows[0].v, rows[1].v), b = _mm256_unpackhi_pd(rows[0].v, rows[1].v);
+    const __m256d c = _mm256_unpacklo_pd(rows[2].v, rows[3].v), d = _mm256_unpackhi_pd(rows[2].v, rows[3].v);
+    rows[0].v = _mm256_permute2f128_pd(a, c, 0x20);
+    rows[1].v = _mm256_permute2f128_pd(b, d, 0x20);
+    rows[2].v = _mm256_permute2f128_pd(a, c, 0x31);
+    rows[3].v = _mm256_permute2f128_pd(b, d, 0x31);
+  }
 
   // 2^n for integral n in [-1022, 1023]: n + bias lands in the low mantissa bits, which become the exponent.
   friend Pack exp2_integer(Pack n) {
@@ -77,6 +88,7 @@ struct Pack<float> {
   static Pack load(const float* p) { return {_mm256_loadu_ps(p)}; }
   static Pack load(const float* p, int n) { return {_mm256_maskload_ps(p, first(n))}; }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
+  void stream(float* p) const { _mm256_stream_ps(p, v); }
   void store(float* p, int n) const { _mm256_maskstore_ps(p, first(n), v); }
   float lane0() const { return _mm256_cvtss_f32(v); }
   float sum() const {  // ((0 + 4) + (2 + 6)) + ((1 + 5) + (3 + 7))
@@ -99,6 +111,25 @@ struct Pack<float> {
   friend Pack operator<(Pack a, Pack b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)}; }
   friend Pack operator==(Pack a, Pack b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_EQ_OQ)}; }
   friend Pack select(Pack mask, Pack yes, Pack no) { return {_mm256_blendv_ps(no.v, yes.v, mask.v)}; }
+
+  // Of 8 x 8 elements: pairs, then fours within the halves of each register, then the halves.
+  friend void transpose(Pack (&rows)[width]) {
+    __m256 fours[width];
+    for (int i = 0; i < width; i += 4) {
+      const __m256d a = _mm256_castps_pd(_mm256_unpacklo_ps(rows[i].v, rows[i + 1].v));
+      const __m256d b = _mm256_castps_pd(_mm256_unpackhi_ps(rows[i].v, rows[i + 1].v));
+      const __m256d c = _mm256_castps_pd(_mm256_unpacklo_ps(rows[i + 2].v, rows[i + 3].v));
+      const __m256d d = _mm256_castps_pd(_mm256_unpackhi_ps(rows[i + 2].v, rows[i + 3].v));
+      fours[i] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, c));
+      fours[i + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(a, c));
+      fours[i + 2] = _mm256_castpd_ps(_mm256_unpacklo_pd(b, d));
+      fours[i + 3] = _mm256_castpd_ps(_mm256_unpackhi_pd(b, d));
+    }
+    for (int i = 0; i < 4; ++i) {
+      rows[i].v = _mm256_permute2f128_ps(fours[i], fours[i + 4], 0x20);
+      rows[i + 4].v = _mm256_permute2f128_ps(fours[i], fours[i + 4], 0x31);
+    }
+  }
 
   // For integral n in [-126, 127].
   friend Pack exp2_integer(Pack n) {

@@ -33,7 +33,7 @@ void multiply_panel(const GemmKernel<T>& kernel, Index depth, const T* a, const 
                     bool accumulate) {
   for (Index i = 0; i < c.rows; i += kernel.rows)
     kernel.tile(depth, a + i * depth, panel, width, c.data + i * c.stride, c.stride, std::min(kernel.rows, c.rows - i),
-                c.cols, accumulate);
+                c.cols, accumulate ? kKeepAll<T> : nullptr);
 }
 
 // Likewise, without the panel's first columns: they are multiplied, too, and left out.

@@ -30,8 +30,13 @@ class PackedOperand {
   // Element (i, l), l along the depth, at source[i * stride + l * depth_stride]; one of the strides is 1.
   void pack(Index extent, Index depth, const T* source, Index stride, Index depth_stride) {
     resize(extent, depth);
-    for (Index i = 0; i < extent; i += width_)
-      kernel().pack(source + i * stride, stride, depth_stride, std::min(width_, extent - i), depth, width(i), panel(i));
+    pack_depth(0, depth, source, stride, depth_stride);
+  }
+  // Of the depth [begin, end) alone.
+  void pack_depth(Index begin, Index end, const T* source, Index stride, Index depth_stride) {
+    for (Index i = 0; i < extent_; i += width_)
+      kernel().pack(source + i * stride + begin * depth_stride, stride, depth_stride, std::min(width_, extent_ - i), end - begin, width(i),
+                    panel(i) + begin * width(i));
   }
 
   Index extent() const { return extent_; }
@@ -51,15 +56,16 @@ class PackedOperand {
   Buffer<T> data_;
 };
 
-// C [m, n] = A B, or C += A B, of one panel of rows and one of columns; the sum runs over the first `depth` elements.
+// C [m, n] = diag(keep) C + A B, or A B where keep is null, of one panel of rows and one of columns; the sum runs over the first
+// `depth` elements. keep [a.step()].
 template <class T>
 void multiply_panels(const PackedOperand<T>& a, Index row, const PackedOperand<T>& b, Index column, Index depth, T* c, Index c_stride,
-                     Sum sum) {
+                     const T* keep = nullptr) {
   const Index height = a.step(), width = b.width(column);
   for (Index l = 0; l == 0 || l < depth; l += kDepthBlock)
     gemm_kernels<T>().front().tile(std::min(kDepthBlock, depth - l), a.panel(row) + l * height, b.panel(column) + l * width, width, c,
                                    c_stride, std::min(height, a.extent() - row), std::min(width, b.extent() - column),
-                                   sum == Sum::accumulate || l > 0);
+                                   l > 0 ? kKeepAll<T> : keep);
 }
 
 }  // namespace assay::reference

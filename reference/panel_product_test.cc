@@ -17,7 +17,7 @@ TYPED_TEST_SUITE(PanelProduct, Scalars);
 template <class T>
 void multiply(const PackedOperand<T>& a, const PackedOperand<T>& b, Index depth, Tensor<T>& c, Sum sum) {
   for (Index j = 0; j < b.extent(); j += b.step())
-    for (Index i = 0; i < a.extent(); i += a.step()) multiply_panels(a, i, b, j, depth, &c(i, j), c.dim(1), sum);
+    for (Index i = 0; i < a.extent(); i += a.step()) multiply_panels(a, i, b, j, depth, &c(i, j), c.dim(1), sum == Sum::accumulate ? kKeepAll<T> : nullptr);
 }
 
 TYPED_TEST(PanelProduct, HasTheBitsOfGemm) {

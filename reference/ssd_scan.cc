@@ -7,10 +7,11 @@
 
 #include <array>
 
-#include "reference/pack.h"
+#include "reference/ahead.h"
 #include "reference/panel_product.h"
 #include "reference/row_pieces.h"
 #include "reference/ssd_scan_plan.h"
+#include "reference/stream.h"
 
 namespace assay::reference {
 namespace {
@@ -30,23 +31,10 @@ Index piece_size(const Numerics<T>& num, Index chunk_size) {
   return chunk_size;
 }
 
-// Inputs come from far away, and outputs, to be overwritten: asked for a few at a time between products, nobody waits for them.
-template <int to_write, class T>
-void prefetch(const T* p, Index count) {
-  for (Index i = 0; i < count; i += static_cast<Index>(64 / sizeof(T))) __builtin_prefetch(p + i, to_write, to_write ? 3 : 2);
-}
-
-// to [count, rows] = the first `count` columns of from, transposed; in bands that keep to few lines of either.
-template <class T>
-void transpose(const T* from, Index stride, Index rows, Index count, T* to) {
-  constexpr Index band = 8;
-  for (Index column = 0; column < count; column += band)  // to pack rows is to transpose them
-    gemm_kernels<T>().front().pack(from + column, stride, 1, rows, std::min(band, count - column), rows, to + column * rows);
-}
-
 // Some heads of one group of one batch row, piece after piece; the plan's chunks are pieces. What the heads share is packed once
 // for a piece. States are kept as packed columns, [state_size, head_dim]: then x is the second factor of both of its products,
-// and is packed once, too. M and U B are made in the layout of packed rows, [token j][rows of a panel].
+// and is packed once, too, a panel of channels at a time, while the panel before it multiplies. M and U B are made in the layout
+// of packed rows, [token j][rows of a panel].
 template <class T>
 class HeadsForward {
  public:
@@ -57,8 +45,9 @@ class HeadsForward {
         tokens_((std::min(plan.chunk_size, plan.seq_len) + kDiagonalStep - 1) / kDiagonalStep * kDiagonalStep),
         products_({tokens_, tokens_}), by_token_({kByToken, tokens_}) {
     require(height_ == 4 || height_ == 8, "ssd_scan_forward: a kernel of ", height_, " rows; want 4 or 8");
-    x_.resize(P_, tokens_);
-    tile_ = Tensor<T>::uninitialized({height_, x_.step()});
+    H_.resize(P_, N_);
+    width_ = H_.step();
+    tile_ = Tensor<T>::uninitialized({height_, width_});
   }
 
   void run() {
@@ -72,114 +61,158 @@ class HeadsForward {
       }
     }
     const Index group = first_head_ / plan_.heads_per_group;
+    begin_loading(channels(0, 0, 0));
+    load(0, next_.x.rows);
     for (Index piece = 0; piece < plan_.chunks; ++piece) {
-      const MatrixView<const T> B = plan_.rows(in_.B.data(), b_, piece, group, plan_.groups, N_);
-      const MatrixView<const T> C = plan_.rows(in_.C.data(), b_, piece, group, plan_.groups, N_);
-      multiply_B_C(B, C);
-      C_.pack(C.rows, N_, C.data, C.stride, 1);
+      const auto rows_of = [&](const Tensor<T>& t, Index i) { return plan_.rows(t.data(), b_, i, group, plan_.groups, N_); };
+      const MatrixView<const T> B = rows_of(in_.B, piece), C = rows_of(in_.C, piece);
+      multiply_C_B(C, B);
       B_.pack(N_, B.rows, B.data, 1, B.stride);
+      if (const Index next = piece + 1; next < plan_.chunks) {
+        const MatrixView<const T> next_B = rows_of(in_.B, next), next_C = rows_of(in_.C, next);
+        B_ahead_ = {next_B.data, next_B.rows, N_, next_B.stride};
+        C_ahead_ = {next_C.data, next_C.rows, N_, next_C.stride};
+        shared_lines_ = pieces(B_ahead_.lines(), pieces(heads_, 2) * pieces(P_, width_) * pieces(B.rows, height_));
+      }
       for (Index k = 0; k < heads_; ++k) run_piece(piece, k);
     }
     for (Index k = 0; k < heads_; ++k)
-      for (Index p = 0; p < P_; p += states_[k].step()) unpack(states_[k], p, out_.final_state.data() + state_of(k));
+      for (Index p = 0; p < P_; p += width_) unpack(states_[k], p, out_.final_state.data() + state_of(k) + p * N_);
+    finish_streams();
   }
 
  private:
+  static Index pieces(Index n, Index size) { return (n + size - 1) / size; }
   bool rounds() const { return num_.storage != Storage::native; }
   Index state_of(Index k) const { return (b_ * plan_.heads + first_head_ + k) * plan_.state_count(); }
-  // The panel at p, to [head_dim, state_size].
+  // The panel at p, to [head_dim of the panel, state_size].
   void unpack(const PackedOperand<T>& state, Index p, T* to) const {
-    transpose(state.panel(p), state.width(p), N_, std::min(state.step(), P_ - p), to + p * N_);
+    stream_transposed(state.panel(p), state.width(p), N_, std::min(width_, P_ - p), to);
   }
 
-  // G_ij = C_i . B_j, j <= i: as G^T, whose columns are then packed as rows of G.
-  void multiply_B_C(MatrixView<const T> B, MatrixView<const T> C) {
-    rows_of_B_.pack(B.rows, N_, B.data, B.stride, 1);
-    columns_of_C_.pack(C.rows, N_, C.data, C.stride, 1);
-    for (Index i = 0; i < C.rows; i += columns_of_C_.step())
-      for (Index j = 0; j < std::min(B.rows, i + columns_of_C_.step()); j += height_)
-        multiply_panels(rows_of_B_, j, columns_of_C_, i, N_, products_.data() + j * tokens_ + i, tokens_, Sum::overwrite);
-    G_.pack(C.rows, tokens_, products_.data(), 1, tokens_);
+  // G_ij = C_i . B_j, j <= i.
+  void multiply_C_B(MatrixView<const T> C, MatrixView<const T> B) {
+    C_.pack(C.rows, N_, C.data, C.stride, 1);
+    columns_of_B_.pack(B.rows, N_, B.data, B.stride, 1);
+    for (Index j = 0; j < B.rows; j += columns_of_B_.step())
+      for (Index i = j / height_ * height_; i < C.rows; i += height_)
+        multiply_panels(C_, i, columns_of_B_, j, N_, products_.data() + i * tokens_ + j, tokens_);
+    G_.pack(C.rows, tokens_, products_.data(), tokens_, 1);
   }
 
-  // What a piece of one head takes from memory: its x, and the entering state, null if it does not begin a chunk.
-  struct Work {
-    MatrixView<const T> x{nullptr, 0, 0, 0};
+  // The channels of a head that make a panel, and what a piece of them takes from memory: x, and the entering state, null if the
+  // piece does not begin a chunk.
+  struct Channels {
+    MatrixView<const T> x{nullptr, 0, 0, 0};  // none: beyond the last piece
     T* entering = nullptr;
   };
-  Work work(Index piece, Index k) const {
+  Channels channels(Index piece, Index k, Index p) const {
+    if (p >= P_) ++k, p = 0;
     if (k == heads_) ++piece, k = 0;
-    if (piece == plan_.chunks) return {};
+    if (piece >= plan_.chunks) return {};
     const Index chunks = out_.entering_states.dim(1), chunk = piece / pieces_of_a_chunk_, head = first_head_ + k;
     const bool begins = piece % pieces_of_a_chunk_ == 0;
-    return {plan_.rows(in_.x.data(), b_, piece, head, plan_.heads, P_),
-            begins ? out_.entering_states.data() + ((b_ * chunks + chunk) * plan_.heads + head) * plan_.state_count() : nullptr};
+    const MatrixView<const T> x = plan_.rows(in_.x.data(), b_, piece, head, plan_.heads, P_);
+    return {{x.data + p, x.rows, std::min(width_, P_ - p), x.stride},
+            begins ? out_.entering_states.data() + (((b_ * chunks + chunk) * plan_.heads + head) * P_ + p) * N_ : nullptr};
+  }
+  void begin_loading(const Channels& next) {
+    next_ = next;
+    x_ahead_ = {next.x.data, next.x.rows, next.x.cols, next.x.stride};
+    x_lines_ = pieces(x_ahead_.lines() * height_, std::max<Index>(1, next.x.rows));
+    next_x_.resize(next.x.cols, next.x.rows);
+  }
+  // Some rows of x.
+  void load(Index begin, Index end) {
+    end = std::min(end, next_.x.rows);
+    if (begin < end) next_x_.pack_depth(begin, end, next_.x.data, 1, next_.x.stride);
   }
 
   void run_piece(Index piece, Index k) {
-    const Work now = work(piece, k), next = work(piece, k + 1);
     // What passes several pieces of a chunk is scaled as if it passed one exp.
     const bool ends = (piece + 1) % pieces_of_a_chunk_ == 0 || piece + 1 == plan_.chunks;
     const ChunkDecays<T> decays(num_, plan_, b_, first_head_ + k, piece, ends ? num_.function_scale() : T(1));
-    x_.pack(P_, now.x.rows, now.x.data, 1, now.x.stride);
-    height_ == 8 ? weigh<8>(decays) : weigh<4>(decays);
-    rounds() ? weigh_B(decays) : weigh_x(decays);
+    const T A = in_.A[first_head_ + k];
+    height_ == 8 ? weigh<8>(decays, A) : weigh<4>(decays, A);
+    if (rounds()) weigh_B(decays);
     PackedOperand<T>& state = states_[k];
     const bool has_past = piece > 0 || in_.initial_state;
-    if (rounds() && has_past) {
-      H_.resize(P_, N_);
+    if (rounds()) {
       std::copy(state.span().begin(), state.span().end(), H_.span().begin());
       num_.store(H_.span());
     }
-    for (Index p = 0; p < P_; p += x_.step()) {
-      if (now.entering) unpack(state, p, now.entering);
-      outputs(decays, piece, k, p, !has_past ? nullptr : rounds() ? &H_ : &state, next);
-      advance(decays, state, p, next);
+    const PackedOperand<T>& H = rounds() ? H_ : state;
+    for (Index p = 0; p < P_; p += width_) {
+      T* entering = next_.entering;
+      std::swap(x_, next_x_);
+      begin_loading(channels(piece, k, p + width_));
+      if (entering) unpack(H, p, entering);
+      outputs(decays, piece, k, p, has_past ? &H : nullptr);
+      if (!rounds()) weigh_x(decays);
+      advance(decays, state, p);
     }
-    if (now.entering) num_.store({now.entering, static_cast<std::size_t>(plan_.state_count())});
   }
 
   // Of the rows of M from i on, those columns that may not be zero; filled up.
   static Index depth(Index i) { return (i / kDiagonalStep + 1) * kDiagonalStep; }
 
-  // M_ij = G_ij L_ij Delta_j. With r the first row of i's step along the diagonal, L_ij = exp(cum_i - cum_r) exp(cum_r - cum_j)
-  // for j < r: both are at most 1, since cum falls. A policy that rounds M makes every L_ij by one exp, as upstream does.
+  // Element (i, j) of a matrix in panels of `height` rows.
+  template <Index height, class Packed>
+  static auto& element(Packed& matrix, Index i, Index j) {
+    return matrix.panel(i - i % height)[j * height + i % height];
+  }
+
+  // M_ij = G_ij L_ij Delta_j: a policy that rounds M makes every L_ij by one exp, as upstream does, any other as the recurrence.
   template <Index height>
-  void weigh(const ChunkDecays<T>& decays) {
+  void weigh(const ChunkDecays<T>& decays, T A) {
+    M_.resize(decays.length, tokens_);
+    rounds() ? weigh_by_exps<height>(decays) : weigh_by_steps<height>(decays, A);
+    for (Index i = 0; i < decays.length; ++i) {
+      for (Index j = 0; j < decays.document_begin[i]; ++j) element<height>(M_, i, j) = 0;
+      for (Index j = i + 1; j < depth(i); ++j) element<height>(M_, i, j) = 0;
+    }
+    for (Index i = 0; i < decays.length; i += height) num_.store({M_.panel(i), static_cast<std::size_t>(depth(i) * height)});
+  }
+
+  // L_ij = exp(cum_i - cum_j)
+  template <Index height>
+  void weigh_by_exps(const ChunkDecays<T>& decays) {
+    for (Index i = 0; i < decays.length; i += height) {
+      T* m = M_.panel(i);
+      const T* g = G_.panel(i);
+      const Index columns = std::min(depth(i), decays.length);
+      for (Index j = 0; j < columns; ++j)
+        for (Index e = 0; e < height; ++e) m[j * height + e] = std::min(decays.cum[std::min(i + e, decays.length - 1)] - decays.cum[j], T(0));
+      const std::span<T> panel(m, static_cast<std::size_t>(columns * height));
+      exp(std::span<const T>(panel), panel, num_.function_scale());
+      for (Index j = 0; j < columns; ++j)
+        for (Index e = 0; e < height; ++e) m[j * height + e] = g[j * height + e] * m[j * height + e] * decays.delta[j];
+    }
+  }
+
+  // L_ij = a_i L_{i-1,j}, a_i = exp(Delta_i A), in steps along the diagonal: L_ij = (a_{r+1} ... a_i) L_rj for j <= r, the first
+  // row of i's step.
+  template <Index height>
+  void weigh_by_steps(const ChunkDecays<T>& decays, T A) {
     const Index length = decays.length;
-    T* cum = by_token_.data();  // 0 beyond the last token, as delta
-    T *delta = cum + tokens_, *from_r = delta + tokens_, *to_r = from_r + tokens_;
-    std::fill(std::copy_n(decays.cum, length, cum), delta, T(0));
-    std::fill(std::copy_n(decays.delta, length, delta), from_r, T(0));
-    for (Index i = 0; i < tokens_; ++i) from_r[i] = std::min(cum[i] - cum[i / kDiagonalStep * kDiagonalStep], T(0));
-    exp(std::span<const T>(from_r, to_r), std::span<T>(from_r, to_r));
-    M_.resize(length, tokens_);
+    T *a = by_token_.data(), *weight = a + tokens_;  // weight_j = L_ij Delta_j of the last row made
+    for (Index i = 0; i < tokens_; ++i) a[i] = i < length ? decays.delta[i] * A : T(0);
+    exp(std::span<const T>(a, weight), std::span<T>(a, weight));
     for (Index r = 0; r < length; r += kDiagonalStep) {
-      const Index by_factors = rounds() ? 0 : r;
-      for (Index j = 0; j < by_factors; ++j) to_r[j] = std::min(cum[r] - cum[j], T(0));
-      const std::span<T> factors(to_r, static_cast<std::size_t>(by_factors));
-      exp(std::span<const T>(factors), factors, num_.function_scale());
-      for (Index j = 0; j < by_factors; ++j) to_r[j] *= delta[j];
-      for (Index i = r; i < std::min(r + kDiagonalStep, length); i += height) {
-        T* m = M_.panel(i);
-        const T* g = G_.panel(i);
-        std::array<T, height> of_row;
-        std::copy_n(from_r + i, height, of_row.begin());
-        for (Index j = 0; j < by_factors; ++j)
-          for (Index e = 0; e < height; ++e) m[j * height + e] = g[j * height + e] * (of_row[e] * to_r[j]);
-        for (Index e = 0; e < height; ++e) of_row[e] = cum[std::min(i + e, length - 1)];
-        for (Index j = by_factors; j < depth(i); ++j)
-          for (Index e = 0; e < height; ++e) m[j * height + e] = std::min(of_row[e] - cum[j], T(0));
-        const std::span<T> by_exps(m + by_factors * height, m + depth(i) * height);
-        exp(std::span<const T>(by_exps), by_exps, num_.function_scale());
-        for (Index j = by_factors; j < depth(i); ++j)
-          for (Index e = 0; e < height; ++e) m[j * height + e] = g[j * height + e] * m[j * height + e] * delta[j];
-        for (Index row = i; row < std::min(i + height, length); ++row) {
-          for (Index j = 0; j < decays.document_begin[row]; ++j) m[j * height + row - i] = 0;
-          for (Index j = row + 1; j < depth(i); ++j) m[j * height + row - i] = 0;
+      std::array<std::array<T, kDiagonalStep>, kDiagonalStep> within{};  // [j][i]: a_{j+1} ... a_i, counted from r
+      for (Index j = 0; j < kDiagonalStep; ++j)
+        for (Index i = j; i < kDiagonalStep; ++i) within[j][i] = i == j ? T(1) : within[j][i - 1] * a[r + i];
+      const auto decay = [&](Index j) -> const auto& { return within[std::max<Index>(j - r, 0)]; };
+      for (Index j = 0; j < r; ++j) weight[j] *= a[r];
+      for (Index j = r; j < r + kDiagonalStep; ++j) weight[j] = j < length ? num_.function_scale() * decays.delta[j] : T(0);
+      for (Index i = r; i < std::min(r + kDiagonalStep, length); i += height)
+        for (Index j = 0; j < r + kDiagonalStep; ++j) {
+          const Pack<T> w = Pack<T>::all(weight[j]);
+          const T *g = G_.panel(i) + j * height, *of_rows = decay(j).data() + (i - r);
+          T* m = M_.panel(i) + j * height;
+          for_packs<T>(height, [&](auto lanes) { lanes.store(m, lanes.load(g) * (lanes.load(of_rows) * w)); });
         }
-        num_.store({m, static_cast<std::size_t>(depth(i) * height)});
-      }
+      for (Index j = 0; j < r + kDiagonalStep; ++j) weight[j] *= decay(j).back();
     }
   }
 
@@ -198,87 +231,91 @@ class HeadsForward {
   }
   // U_j x_j instead: there is less of it.
   void weigh_x(const ChunkDecays<T>& decays) {
-    Ux_.resize(P_, decays.length);
-    for (Index p = 0; p < P_; p += x_.step()) {
-      const Index width = x_.width(p);
-      T* ux = Ux_.panel(p);
-      const T* x = x_.panel(p);
-      for (Index j = 0; j < decays.length; ++j) {
-        const T U = decays.out[j] * decays.delta[j];
-        for (Index c = 0; c < width; ++c) ux[j * width + c] = U * x[j * width + c];
-      }
+    Ux_.resize(x_.extent(), decays.length);
+    const Index width = x_.step();
+    T* ux = Ux_.panel(0);
+    const T* x = x_.panel(0);
+    for (Index j = 0; j < decays.length; ++j) {
+      const Pack<T> U = Pack<T>::all(decays.out[j] * decays.delta[j]);
+      for (Index c = j * width; c < (j + 1) * width; c += Pack<T>::width) (U * Pack<T>::load(x + c)).store(ux + c);
     }
   }
 
-  // y of the piece, in the channels of x's panel at p. H is the entering state, null for zero.
-  void outputs(const ChunkDecays<T>& decays, Index piece, Index k, Index p, const PackedOperand<T>* H, const Work& next) {
-    const Index head = first_head_ + k, length = decays.length, width = x_.width(p), count = std::min(width, P_ - p);
+  // y of the piece, in the channels of x's panel, from p on. H is the entering state, null for zero.
+  void outputs(const ChunkDecays<T>& decays, Index piece, Index k, Index p, const PackedOperand<T>* H) {
+    const Index head = first_head_ + k, length = decays.length, width = x_.step(), count = x_.extent();
     const MatrixView<T> y = plan_.rows(out_.y.data(), b_, piece, head, plan_.heads, P_);
     T* tile = tile_.data();
     for (Index i = 0; i < length; i += height_) {
       const Index end = std::min(i + height_, length);
-      for (Index row = i + 2 * kDiagonalStep; row < std::min(i + 2 * kDiagonalStep + height_, length); ++row)
-        prefetch<1>(y.data + row * y.stride + p, count);
-      for (Index row = i; row < std::min(i + height_, next.x.rows); ++row) prefetch<0>(next.x.data + row * next.x.stride + p, count);
-      if (H) {
-        multiply_panels(C_, i, *H, p, N_, tile, width, Sum::overwrite);
-        for (Index row = i; row < end; ++row)
-          for (Index c = 0; c < count; ++c) tile[(row - i) * width + c] *= decays.in[row];
+      x_ahead_.fetch(x_lines_);
+      if (i > 0) load(i - height_, i);  // asked for a tile ago
+      if (k >= heads_ / 2) {            // earlier, they would be pushed out again
+        B_ahead_.fetch(shared_lines_);
+        C_ahead_.fetch(shared_lines_);
       }
-      multiply_panels(M_, i, x_, p, std::min(length, depth(i)), tile, width, H ? Sum::accumulate : Sum::overwrite);
+      if (H) multiply_panels(C_, i, *H, p, N_, tile, width);
+      multiply_panels(M_, i, x_, 0, std::min(length, depth(i)), tile, width, H ? decays.in.data() + i : nullptr);
       for (Index row = i; row < end; ++row)
-        finish(tile + (row - i) * width, x_.panel(p) + row * width, head * P_ + p, count, y.data + row * y.stride + p);
+        finish(tile + (row - i) * width, x_.panel(0) + row * width, head * P_ + p, count, y.data + row * y.stride + p);
     }
+    load((length - 1) / height_ * height_, next_.x.rows);
   }
 
   // y = row + D x, gated, for `count` channels; `channel` counts from the first head's first. The row is used up.
   void finish(T* row, const T* x, Index channel, Index count, T* y) {
     const bool by_channel = in_.D && in_.D->rank() == 2;
     const T* D = !in_.D ? nullptr : in_.D->data() + (by_channel ? channel : channel / P_);
-    for_packs<T>(count, [&](auto lanes) {
-      Pack<T> sum = lanes.load(row);
-      if (D) sum = sum + (by_channel ? lanes.load(D) : Pack<T>::all(*D)) * lanes.load(x);
-      lanes.store(y, sum);
-    });
+    const auto ungated = [&](auto lanes) {
+      const Pack<T> sum = lanes.load(row);
+      return D ? sum + (by_channel ? lanes.load(D) : Pack<T>::all(*D)) * lanes.load(x) : sum;
+    };
+    if (!rounds() && !in_.z) return stream(y, count, ungated);
+    for_packs<T>(count, [&](auto lanes) { lanes.store(row, ungated(lanes)); });
+    const auto n = static_cast<std::size_t>(count);
     if (in_.z) {
       const Index offset = y - out_.y.data();
-      const auto n = static_cast<std::size_t>(count);
-      std::copy_n(y, count, out_.ungated_y.data() + offset);
-      num_.store({out_.ungated_y.data() + offset, n});
-      silu(std::span<const T>(in_.z->data() + offset, n), std::span<T>(row, n), num_.function_scale());
-      for (Index p = 0; p < count; ++p) y[p] *= row[p];
+      T* ungated_y = out_.ungated_y.data() + offset;
+      std::copy_n(row, count, ungated_y);
+      num_.store({ungated_y, n});
+      silu(std::span<const T>(in_.z->data() + offset, n), std::span<T>(y, n), num_.function_scale());
+      for (Index p = 0; p < count; ++p) row[p] *= y[p];
     }
-    num_.store({y, static_cast<std::size_t>(count)});
+    std::copy_n(row, count, y);
+    num_.store({y, n});
   }
 
-  // H', in place, in the channels of x's panel at p.
-  void advance(const ChunkDecays<T>& decays, PackedOperand<T>& state, Index p, const Work& next) {
-    const Index width = x_.width(p), count = std::min(width, P_ - p);
+  // H', in place, in the channels of x's panel, from p on.
+  void advance(const ChunkDecays<T>& decays, PackedOperand<T>& state, Index p) {
+    const Index width = x_.step();
     T* h = state.panel(p);
-    for (Index n = 0; n < N_; n += height_) {
-      for (T& value : std::span<T>(h + n * width, h + std::min(n + height_, N_) * width)) value *= decays.through;
-      if (next.entering) prefetch<1>(next.entering + p * N_ + n * count, std::min(height_, N_ - n) * count);
-      multiply_panels(rounds() ? UB_ : B_, n, rounds() ? x_ : Ux_, p, decays.length, h + n * width, width, Sum::accumulate);
-    }
+    std::array<T, 8> through;
+    through.fill(decays.through);
+    for (Index n = 0; n < N_; n += height_)
+      multiply_panels(rounds() ? UB_ : B_, n, rounds() ? x_ : Ux_, 0, decays.length, h + n * width, width, through.data());
   }
 
-  static constexpr Index kByToken = 4;
+  static constexpr Index kByToken = 2;
   const Numerics<T>& num_;
   const SsdScanPlan<T>& plan_;
   const SsdScanInputs<T>& in_;
   SsdScanForward<T>& out_;
   Index b_, first_head_, heads_, P_, N_;
   PackedOperand<T> C_ = PackedOperand<T>::rows(), G_ = PackedOperand<T>::rows(), B_ = PackedOperand<T>::rows();  // of B the rows are states
-  PackedOperand<T> rows_of_B_ = PackedOperand<T>::rows(), columns_of_C_ = PackedOperand<T>::columns();
+  PackedOperand<T> columns_of_B_ = PackedOperand<T>::columns();
   PackedOperand<T> M_ = PackedOperand<T>::rows(), UB_ = PackedOperand<T>::rows();
-  PackedOperand<T> x_ = PackedOperand<T>::columns(), Ux_ = PackedOperand<T>::columns(), H_ = PackedOperand<T>::columns();  // H rounded
+  PackedOperand<T> x_ = PackedOperand<T>::columns(), next_x_ = PackedOperand<T>::columns(), Ux_ = PackedOperand<T>::columns();
+  PackedOperand<T> H_ = PackedOperand<T>::columns();  // rounded
+  Channels next_;                         // of next_x_
+  Ahead<T> x_ahead_, B_ahead_, C_ahead_;  // of the next channels, and of the next piece
+  Index x_lines_ = 0, shared_lines_ = 0;  // for each tile
   std::vector<PackedOperand<T>> states_;  // of each head
-  Index height_;             // rows of a panel
+  Index height_, width_;  // rows and columns of a panel
   Index pieces_of_a_chunk_;
-  Index tokens_;             // of a piece, filled up to the diagonal's step
-  Tensor<T> products_;       // [tokens, tokens]: G^T
-  Tensor<T> by_token_;       // what weigh() needs of every token
-  Tensor<T> tile_;           // [rows, columns] of panels: y
+  Index tokens_;        // of a piece, filled up to the diagonal's step
+  Tensor<T> products_;  // [tokens, tokens]: G
+  Tensor<T> by_token_;  // what weigh_by_steps() needs of every token
+  Tensor<T> tile_;      // [rows, columns] of panels: y
 };
 
 }  // namespace
