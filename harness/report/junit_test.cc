@@ -12,6 +12,8 @@
 namespace assay::harness {
 namespace {
 
+using namespace std::string_literals;
+
 // Well-formed XML, as far as this report uses it: nested tags, quoted attributes, the four entities, no control
 // characters.
 void expect_well_formed(const std::string& xml) {
@@ -75,7 +77,7 @@ TEST(JUnit, HasEveryCaseInItsSuite) {
 TEST(JUnit, SurvivesHostileText) {
   RunResult run = sample_run();
   run.candidate = "]]> <!-- \" & \x01 \xFF";
-  run.cases[1].message = std::string("\0<![CDATA[", 10) + "\x1b[31m\xEF\xBF\xBF";
+  run.cases[1].message = "\0<![CDATA[\x1b[31m\xEF\xBF\xBF"s;
   run.cases[1].line = "\"><script>";
   expect_well_formed(to_junit(run));
   expect_well_formed(to_junit({}));

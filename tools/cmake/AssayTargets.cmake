@@ -33,9 +33,22 @@ endif()
 include(AssayCuda)   # assay_cuda_headers, assay_cuda_library()
 
 # ---- tests
+# assay_test_flags(NAME): those of a test without kernels, whose assertions take longer to optimise than to run.
+function(assay_test_flags name)
+  target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O1>)
+  target_compile_definitions(${name} PRIVATE EIGEN_DONT_PARALLELIZE)   # as the reference has it
+endfunction()
 if(ASSAY_BUILD_TESTS AND NOT ASSAY_SANITIZER)
   find_package(GTest REQUIRED)
+  find_package(Eigen3 REQUIRED NO_MODULE)
+  find_package(nlohmann_json REQUIRED)
   include(GoogleTest)
+  # Most of what a test's compiler reads, compiled once for all tests: in a program, since its flags have to be theirs.
+  file(CONFIGURE OUTPUT "${PROJECT_BINARY_DIR}/test_headers.cc" CONTENT "")
+  add_executable(assay_test_headers EXCLUDE_FROM_ALL "${PROJECT_BINARY_DIR}/test_headers.cc")
+  target_link_libraries(assay_test_headers PRIVATE assay_options Eigen3::Eigen nlohmann_json::nlohmann_json GTest::gtest_main)
+  target_precompile_headers(assay_test_headers PRIVATE <Eigen/Core> <gtest/gtest.h> <nlohmann/json.hpp>)
+  assay_test_flags(assay_test_headers)
 endif()
 # assay_test(NAME SOURCES a_test.cc ... LIBS t ... [LABELS l ...]): one GoogleTest binary, each test known to ctest.
 function(assay_test name)
@@ -45,6 +58,10 @@ function(assay_test name)
   endif()
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE assay_options ${arg_LIBS} GTest::gtest_main)
+  if(NOT arg_SOURCES MATCHES "\\.cu")   # kernels keep their own flags
+    assay_test_flags(${name})
+    target_precompile_headers(${name} REUSE_FROM assay_test_headers)
+  endif()
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS "cpu;${arg_LABELS}" TIMEOUT 300)
 endfunction()
 
