@@ -10,6 +10,7 @@
 #include "reference/check.h"
 #include "reference/elementary_pack.h"
 #include "reference/row_pieces.h"
+#include "reference/stream.h"
 
 namespace assay::reference {
 namespace {
@@ -94,8 +95,8 @@ struct Window {
     return p;
   }
 
-  // p of the channels [first, first + count) at kTokensTogether tokens from `row` on, whose four taps all read x: a weight is
-  // loaded once for all of them, x once for all of its taps.
+  // p [kTokensTogether, count] of the channels [first, first + count) at the tokens from `row` on, whose four taps all read x: a
+  // weight is loaded once for all of them, x once for all of its taps.
   void sum_together(Index row, Index first, Index count, T* p) const {
     for_packs<T>(count, [&, p, C = channels, b = bias.data() + first, w = weight.data() + first,
                          x = in.x.data() + (row - 3) * channels + first](auto lanes) {
@@ -104,7 +105,7 @@ struct Window {
       for (Index i = 0; i < kTokensTogether; ++i) {
         Pack<T> sum = lanes.load(b);
         for (Index j = 0; j < 4; ++j) sum = fma(lanes.load(w + j * C), window[i + j], sum);
-        lanes.store(p + i * C, sum);
+        lanes.store(p + i * count, sum);
       }
     });
   }
@@ -194,17 +195,20 @@ CausalConv1dForward<T> causal_conv1d_forward(const Numerics<T>& num, const Causa
   const Index C = w.channels, rows_together = (rows_per_piece(C) + kTokensTogether - 1) / kTokensTogether * kTokensTogether;
   parallel_for(w.batch * w.seq_len, rows_together, [&](Index begin, Index end) {
     std::vector<const T*> sources(w.taps);
-    const auto finish = [&](Index row, Index channel, Index count) {
-      const std::span<T> y(out.y.data() + row * C + channel, static_cast<std::size_t>(count));
-      if (in.silu) silu(std::span<const T>(y), y, num.function_scale());
-      num.store(y);
+    std::array<T, kTokensTogether * kChannelBlock> sums;
+    const auto activate = [&](T* p, Index count) {  // p becomes y
+      const std::span<T> values(p, static_cast<std::size_t>(count));
+      if (in.silu) silu(std::span<const T>(values), values, num.function_scale());
+      num.store(values);
     };
     for (Index row = begin; row < end; ++row) {
       if (row + kTokensTogether <= end && w.all_read_x(row, kTokensTogether)) {
         for (Index channel = 0; channel < C; channel += kChannelBlock) {
           const Index count = std::min(kChannelBlock, C - channel);
-          w.sum_together(row, channel, count, out.y.data() + row * C + channel);
-          for (Index i = 0; i < kTokensTogether; ++i) finish(row + i, channel, count);
+          w.sum_together(row, channel, count, sums.data());
+          activate(sums.data(), kTokensTogether * count);
+          for (Index i = 0; i < kTokensTogether; ++i)
+            stream(out.y.data() + (row + i) * C + channel, count, [=, p = sums.data() + i * count](auto lanes) { return lanes.load(p); });
         }
         row += kTokensTogether - 1;
         continue;
@@ -219,8 +223,9 @@ CausalConv1dForward<T> causal_conv1d_forward(const Numerics<T>& num, const Causa
       with_sources(sources, [&](const auto from) {
         for_packs<T>(C, [&, y](auto lanes) { lanes.store(y, w.sum(from, 0, lanes)); });
       });
-      finish(row, 0, C);
+      activate(y, C);
     }
+    finish_streams();
   });
   if (in.seq_idx.empty()) {
     out.final_state = Tensor<T>({w.batch, w.channels, w.taps - 1});

@@ -5,6 +5,7 @@
 #include "reference/check.h"
 #include "reference/elementary_pack.h"
 #include "reference/row_pieces.h"
+#include "reference/stream.h"
 #include "reference/sums.h"
 
 namespace assay::reference {
@@ -43,18 +44,18 @@ GatedRmsNormForward<T> gated_rms_norm_forward(const Numerics<T>& num, const Tens
 
   GatedRmsNormForward<T> out{.hidden_states = Tensor<T>::uninitialized({rows, width}), .rstd = Tensor<T>({groups, rows})};
   parallel_for(rows, rows_per_piece(width), [&](Index begin, Index end) {
+    std::vector<T> opened_gate(gate ? group_size : 0);
     for (Index row = begin; row < end; ++row) {
       const T* x = hidden_states.data() + row * width;
       const std::span<T> y(out.hidden_states.data() + row * width, static_cast<std::size_t>(width));
       for (Index first = 0, group = 0; group < groups; first += group_size, ++group) {
-        const T *v = x + first, *w = weight.data() + first, *opened = y.data() + first;
-        const std::span<T> y_group = y.subspan(first, group_size);  // silu(gate) stands there until y does
-        if (gate) silu({gate->data() + row * width + first, y_group.size()}, y_group, num.function_scale());
+        const T *v = x + first, *w = weight.data() + first, *opened = opened_gate.data();
+        if (gate) silu({gate->data() + row * width + first, opened_gate.size()}, std::span<T>(opened_gate), num.function_scale());
         const auto norm = [&](auto value) {
           const T squares = sum_in_lanes<T>(group_size, [=](Pack<T> sum, const auto& load) { return fma(value(load), value(load), sum); });
           const T rstd = num.rsqrt(squares / static_cast<T>(group_size) + eps);
-          for_packs<T>(group_size, [=, to = y_group.data(), r = Pack<T>::all(rstd)](auto lanes) {
-            lanes.store(to, lanes.load(w) * (value([&](const T* p) { return lanes.load(p); }) * r));
+          stream(y.data() + first, group_size, [=, r = Pack<T>::all(rstd)](auto lanes) {
+            return lanes.load(w) * (value([&](const T* p) { return lanes.load(p); }) * r);
           });
           out.rstd(group, row) = rstd;
         };
@@ -63,6 +64,7 @@ GatedRmsNormForward<T> gated_rms_norm_forward(const Numerics<T>& num, const Tens
       }
       num.store(y);
     }
+    finish_streams();
   });
   return out;
 }

@@ -1,5 +1,6 @@
-// Results that nobody reads soon, written past the caches: a store then does not fetch the line that it overwrites. Where the
-// destination is not aligned, the stores are ordinary ones. Other threads see them after finish_streams().
+// Results written past the caches: a store then does not fetch the line that it overwrites. It pays where inputs and outputs
+// together fill the caches anyway (not in rms_norm). Where the destination is not aligned, the stores are ordinary ones. Other
+// threads see them after finish_streams().
 #pragma once
 
 #include <algorithm>
